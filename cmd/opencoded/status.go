@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/opencoded/opencoded/internal/host"
+)
+
+func (a *app) status() *cobra.Command {
+	return &cobra.Command{
+		Use: "status [FILE]", Short: "show how the servers are",
+		Long: `Show every instance of the inventory: its state (healthy means that it answers),
+process, memory, address, egress policy, blocked packets, and drift: what an
+apply would have to change.`,
+		Args: atMost(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			h, err := a.open(c.Context(), "status")
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			s, problems, err := a.survey(c.Context(), h, file(args))
+			if err != nil {
+				return err
+			}
+			list, err := h.Status(c.Context(), s)
+			if err != nil {
+				return exit{exitError, err}
+			}
+			if a.json {
+				a.print(struct {
+					Findings  []finding     `json:"findings"`
+					Converged bool          `json:"converged"`
+					Instances []host.Status `json:"instances"`
+				}{findings(problems), s.Plan.Empty(), list})
+				return nil
+			}
+			a.table(list)
+			return nil
+		},
+	}
+}
+
+func (a *app) table(list []host.Status) {
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "INSTANCE\tSTATE\tSINCE\tPID\tMEMORY\tADDRESS\tEGRESS\tBLOCKED\tDRIFT")
+	for _, s := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", s.Instance, s.State, since(s.Since), orDash(s.PID),
+			bytes(s.Memory), text(s.Address), text(s.Egress), s.Blocked, drift(s.Drift))
+	}
+	w.Flush()
+	for _, s := range list {
+		for _, l := range s.Warnings {
+			fmt.Fprintf(a.out, "%s: %s\n", s.Instance, l)
+		}
+		if s.Detail != "" {
+			fmt.Fprintf(a.out, "%s: %s\n", s.Instance, s.Detail)
+		}
+	}
+}
+
+func text(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func orDash(n uint32) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+// since is how long ago, in the largest unit that says enough.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	}
+}
+
+func bytes(n uint64) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}
+
+func drift(list []string) string {
+	switch len(list) {
+	case 0:
+		return "none"
+	case 1:
+		return list[0]
+	default:
+		return fmt.Sprintf("%s and %d more", strings.TrimSpace(list[0]), len(list)-1)
+	}
+}

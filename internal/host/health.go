@@ -1,0 +1,124 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/opencoded/opencoded/internal/instance"
+)
+
+// Timings of the probe.
+const (
+	// probeTimeout bounds one request. opencode may never answer one that
+	// connects within a tenth of a second of its socket opening, so a probe is
+	// short and repeated.
+	probeTimeout = 2 * time.Second
+	probeFirst   = 50 * time.Millisecond // pause after the first failed probe, doubling
+	probeLast    = time.Second           // up to this
+)
+
+// Health is what a running server answered.
+type Health struct {
+	Version string `json:"version"` // of opencode
+}
+
+// probe asks a server whether it is up: it answers, and its configuration is
+// valid. The first alone says nothing about the second, see the endpoints.
+func probe(ctx context.Context, listen instance.Listen, password string) (Health, error) {
+	body, err := get(ctx, listen, password, "/global/health")
+	if err != nil {
+		return Health{}, err
+	}
+	var health struct {
+		Healthy bool
+		Health
+	}
+	if err := json.Unmarshal(body, &health); err != nil || !health.Healthy {
+		return Health{}, fmt.Errorf("GET /global/health answers %.80q, not that it is healthy", body)
+	}
+	_, err = get(ctx, listen, password, "/config")
+	return health.Health, err
+}
+
+// client makes a connection for each request: a kept one would hold on to a
+// server that is being replaced.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
+
+func get(ctx context.Context, listen instance.Listen, password, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(listen)+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if password != "" {
+		request.SetBasicAuth("opencode", password)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("GET %s: %w", path, cause(err))
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s answers %s: %.300s", path, response.Status, body)
+	}
+	return body, err
+}
+
+// cause leaves out the address and the method, which the caller names.
+func cause(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("no answer in time")
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+// reachable is where a listener answers on this host.
+func reachable(l instance.Listen) string {
+	a := l.Address
+	switch {
+	case a == netip.IPv4Unspecified():
+		a = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case a == netip.IPv6Unspecified():
+		a = netip.IPv6Loopback()
+	}
+	return net.JoinHostPort(a.String(), strconv.Itoa(int(l.Port)))
+}
+
+// awaitHealth probes a server until it is up, until systemd gives up on it, or
+// until its time is over. The error is the last probe's.
+func (h *Host) awaitHealth(ctx context.Context, i *instance.Instance, unitDir string, patience time.Duration) (Health, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for pause := probeFirst; ; pause = min(2*pause, probeLast) {
+		u, err := h.unit(ctx, i.ServiceName(), unitDir)
+		if err == nil && (u.Active == "failed" || u.Active == "inactive" || u.Restarts >= 3) {
+			return Health{}, fmt.Errorf("it does not stay up: %s (%s), %s", u.Active, u.Sub, u.Result)
+		}
+		var health Health
+		if err == nil {
+			health, err = probe(ctx, i.Listen, processVariable(u.MainPID, "OPENCODE_SERVER_PASSWORD"))
+		}
+		if err == nil {
+			return health, nil
+		}
+		select {
+		case <-ctx.Done():
+			return Health{}, fmt.Errorf("not up after %s: %w", patience, err)
+		case <-time.After(pause):
+		}
+	}
+}

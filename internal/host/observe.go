@@ -1,0 +1,193 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/instance"
+	"github.com/opencoded/opencoded/internal/netpolicy"
+	"github.com/opencoded/opencoded/internal/plan"
+	"github.com/opencoded/opencoded/internal/sandbox"
+)
+
+// Survey is the inventory held against the host: what is wanted, what is there,
+// and the difference.
+type Survey struct {
+	Inventory *instance.Inventory
+	Facts     plan.Facts
+	Desired   plan.Desired
+	Observed  plan.Observed
+	Plan      plan.Plan
+}
+
+// Survey reads the host and plans. Findings about the inventory come back with
+// their place; with an error among them there is no plan, and nothing was or
+// will be touched.
+func (h *Host) Survey(ctx context.Context, inv *instance.Inventory) (*Survey, document.Diagnostics, error) {
+	facts, problems, err := h.Facts(ctx, inv)
+	if err != nil || len(problems.Errors()) > 0 {
+		return nil, problems, err
+	}
+	desired, more := plan.Desire(inv, facts)
+	problems = append(problems, more...)
+	if len(problems.Errors()) > 0 {
+		return nil, problems, nil
+	}
+	observed, err := h.observe(ctx, inv, desired)
+	if err != nil {
+		return nil, problems, err
+	}
+	return &Survey{
+		Inventory: inv, Facts: facts, Desired: desired, Observed: observed, Plan: plan.Diff(desired, observed),
+	}, problems, nil
+}
+
+// observe reads everything that desired speaks of, and what is left of
+// instances that are no longer wanted.
+func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired plan.Desired) (plan.Observed, error) {
+	o := plan.Observed{
+		Paths:  map[string]plan.Path{},
+		Units:  map[string]plan.Unit{},
+		Tables: map[string]netpolicy.Table{},
+		Stale:  map[string][]string{},
+	}
+	for _, p := range paths(desired) {
+		found, err := look(p)
+		if err != nil {
+			return o, fmt.Errorf("cannot look at %s: %w", p, err)
+		}
+		o.Paths[p] = found
+	}
+	if err := h.observeTables(ctx, &o); err != nil {
+		return o, err
+	}
+	for _, t := range desired.Targets {
+		u, err := h.unit(ctx, t.Instance.ServiceName(), inv.Host.UnitDir)
+		if err != nil {
+			return o, err
+		}
+		o.Units[t.Instance.ServiceName()] = u.Unit
+	}
+	return o, h.observeLeftovers(ctx, inv, &o)
+}
+
+func paths(d plan.Desired) []string {
+	var out []string
+	add := func(dirs []plan.Dir, files ...[]plan.File) {
+		for _, dir := range dirs {
+			out = append(out, dir.Path)
+		}
+		for _, list := range files {
+			for _, f := range list {
+				out = append(out, f.Path)
+			}
+		}
+	}
+	add(d.Dirs, d.Files)
+	for _, t := range d.Targets {
+		add(t.Dirs, t.Files, t.Units)
+		out = append(out, filepath.Join(t.Link.Below, t.Link.Name))
+	}
+	return out
+}
+
+func (h *Host) observeTables(ctx context.Context, o *plan.Observed) error {
+	names, err := h.kernel.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		table, loaded, err := h.kernel.Read(ctx, name)
+		if err != nil {
+			return err
+		}
+		if loaded {
+			o.Tables[name] = table
+		}
+	}
+	o.Blocked, err = h.kernel.Blocked(ctx)
+	return err
+}
+
+// observeLeftovers finds what belongs to instances that the inventory does not
+// enable: marked unit files, in either directory that systemd reads, and egress
+// tables. Unit files of enabled ones in the other directory are stale.
+func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o *plan.Observed) error {
+	left := map[string]*plan.Leftover{}
+	get := func(name string) *plan.Leftover {
+		if left[name] == nil {
+			left[name] = &plan.Leftover{Name: name}
+		}
+		return left[name]
+	}
+	wanted := map[string]bool{}
+	for _, i := range inv.Enabled() {
+		wanted[i.Name] = true
+	}
+	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system"} {
+		files, err := unitFiles(dir)
+		if err != nil {
+			return err
+		}
+		for _, path := range files {
+			name := unitInstance(filepath.Base(path))
+			switch {
+			case !wanted[name]:
+				get(name).Files = append(get(name).Files, path)
+			case dir != inv.Host.UnitDir:
+				o.Stale[name] = append(o.Stale[name], path)
+			}
+		}
+	}
+	for table := range o.Tables {
+		if name, ok := strings.CutPrefix(table, "opencode-"); ok && !wanted[name] {
+			get(name).Table = true
+		}
+	}
+	for _, l := range left {
+		for _, name := range []string{instance.ServiceName(l.Name), instance.SetupName(l.Name)} {
+			u, err := h.unit(ctx, name, inv.Host.UnitDir)
+			if err != nil {
+				return err
+			}
+			l.Active = l.Active || u.Active != "inactive" && u.Active != "failed"
+			o.Units[name] = u.Unit
+		}
+		o.Leftovers = append(o.Leftovers, *l)
+	}
+	slices.SortFunc(o.Leftovers, func(a, b plan.Leftover) int { return strings.Compare(a.Name, b.Name) })
+	return nil
+}
+
+// unitFiles lists the unit files of a directory that bear opencoded's mark.
+func unitFiles(dir string) ([]string, error) {
+	candidates, err := filepath.Glob(filepath.Join(dir, "opencode-*.service"))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, p := range candidates {
+		if info, err := os.Lstat(p); err != nil || !info.Mode().IsRegular() {
+			continue // a mask or an alias of the administrator's
+		}
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(string(text), sandbox.Marker) {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+// unitInstance is the instance to which a unit belongs.
+func unitInstance(unit string) string {
+	name := strings.TrimSuffix(strings.TrimPrefix(unit, "opencode-"), ".service")
+	return strings.TrimSuffix(name, "-setup")
+}

@@ -1,0 +1,98 @@
+package host
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/opencoded/opencoded/internal/plan"
+	"github.com/opencoded/opencoded/internal/sandbox"
+)
+
+// Status is what there is to know of one instance at a glance.
+type Status struct {
+	Instance string    `json:"instance"`
+	State    string    `json:"state"` // healthy, or what is wrong; disabled, leftover
+	Since    time.Time `json:"since,omitzero"`
+	PID      uint32    `json:"pid,omitempty"`
+	Memory   uint64    `json:"memory_bytes,omitempty"`
+	Address  string    `json:"address,omitempty"`
+	Egress   string    `json:"egress,omitempty"` // open, restricted
+	Blocked  uint64    `json:"blocked_packets"`
+	Drift    []string  `json:"drift,omitempty"` // what an apply would do
+	Version  string    `json:"opencode_version,omitempty"`
+	Detail   string    `json:"detail,omitempty"` // why it is not healthy
+	Warnings []string  `json:"warnings,omitempty"`
+}
+
+// Status reports every instance of a survey, disabled ones and leftovers too,
+// in the order of the inventory.
+func (h *Host) Status(ctx context.Context, s *Survey) ([]Status, error) {
+	out := make([]Status, len(s.Inventory.Instances))
+	errs := make([]error, len(out))
+	var wg sync.WaitGroup
+	for n, i := range s.Inventory.Instances {
+		out[n] = Status{Instance: i.Name, Address: i.Listen.String(), State: "disabled"}
+		if t := s.Desired.Target(i.Name); t != nil {
+			wg.Go(func() { errs[n] = h.status(ctx, s, t, &out[n]) })
+		}
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range s.Observed.Leftovers {
+		if s.Inventory.Get(l.Name) == nil {
+			out = append(out, Status{Instance: l.Name, State: "leftover", Drift: drift(s.Plan.Lane(l.Name))})
+		}
+	}
+	return out, nil
+}
+
+func (h *Host) status(ctx context.Context, s *Survey, t *plan.Target, out *Status) error {
+	i := t.Instance
+	u, err := h.unit(ctx, i.ServiceName(), s.Inventory.Host.UnitDir)
+	if err != nil {
+		return err
+	}
+	out.State, out.PID, out.Memory = u.Active, u.MainPID, u.Memory
+	if u.Since.Unix() > 0 {
+		out.Since = u.Since
+	}
+	out.Blocked = s.Observed.Blocked[i.Name].Packets
+	out.Drift = drift(s.Plan.Lane(i.Name))
+	out.Egress = "open"
+	if i.Network.Enable {
+		out.Egress = "restricted"
+		if !sandbox.SystemdFilters(i) {
+			out.Warnings = append(out.Warnings, "listens beyond loopback: egress is restricted by nftables alone, systemd cannot stand in for it")
+		}
+	}
+	switch {
+	case u.Active == "active":
+		health, err := probe(ctx, i.Listen, processVariable(u.MainPID, "OPENCODE_SERVER_PASSWORD"))
+		out.State, out.Version = "healthy", health.Version
+		if err != nil {
+			out.State, out.Detail = "unhealthy", err.Error()
+		}
+	case u.Sub == "auto-restart":
+		out.State = "restarting"
+	}
+	if out.State == "failed" || out.State == "restarting" {
+		out.Detail = u.Result
+	}
+	return nil
+}
+
+func drift(l *plan.Lane) []string {
+	var out []string
+	if l == nil {
+		return nil
+	}
+	for _, step := range l.Steps {
+		out = append(out, string(step.Verb)+" "+string(step.Kind)+" "+step.Name)
+	}
+	return out
+}

@@ -1,0 +1,194 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencoded/opencoded/internal/plan"
+)
+
+// job is a unit operation of systemd's manager, such as StartUnit.
+type job func(ctx context.Context, name, mode string, done chan<- string) (int, error)
+
+// run asks for a job and waits for its result. The channel has room for the
+// result: the library sends while it holds its lock, so a reader that has gone
+// away must not block it.
+func (h *Host) run(ctx context.Context, verb string, j job, unit string) error {
+	done := make(chan string, 1)
+	if _, err := j(ctx, unit, "replace", done); err != nil {
+		return fmt.Errorf("cannot %s %s: %w", verb, unit, err)
+	}
+	select {
+	case result := <-done:
+		if result != "done" {
+			return fmt.Errorf("cannot %s %s: %s", verb, unit, jobResult(result))
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cannot %s %s: %w", verb, unit, ctx.Err())
+	}
+}
+
+// jobResult explains the results of systemd jobs (see org.freedesktop.systemd1(5)).
+func jobResult(result string) string {
+	switch result {
+	case "dependency":
+		return "its set-up failed"
+	case "timeout":
+		return "it took too long"
+	case "failed":
+		return "it failed"
+	default:
+		return "systemd says " + result
+	}
+}
+
+func (h *Host) start(ctx context.Context, unit string) error {
+	// After many failures systemd refuses to start a unit; the operator's word
+	// begins a new count. A unit that never failed has nothing to reset.
+	_ = h.bus.ResetFailedUnitContext(ctx, unit)
+	return h.run(ctx, "start", h.bus.StartUnitContext, unit)
+}
+
+func (h *Host) restart(ctx context.Context, unit string) error {
+	_ = h.bus.ResetFailedUnitContext(ctx, unit)
+	return h.run(ctx, "restart", h.bus.RestartUnitContext, unit)
+}
+
+func (h *Host) stop(ctx context.Context, unit string) error {
+	return h.run(ctx, "stop", h.bus.StopUnitContext, unit)
+}
+
+func (h *Host) enable(ctx context.Context, path string) error {
+	runtime := strings.HasPrefix(path, "/run/")
+	if _, _, err := h.bus.EnableUnitFilesContext(ctx, []string{filepath.Base(path)}, runtime, true); err != nil {
+		return fmt.Errorf("cannot enable %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+func (h *Host) disable(ctx context.Context, unit string) error {
+	for _, runtime := range []bool{false, true} {
+		if _, err := h.bus.DisableUnitFilesContext(ctx, []string{unit}, runtime); err != nil {
+			return fmt.Errorf("cannot disable %s: %w", unit, err)
+		}
+	}
+	return nil
+}
+
+func (h *Host) reload(ctx context.Context) error {
+	if err := h.bus.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("cannot have systemd reload its units: %w", err)
+	}
+	return nil
+}
+
+// unit is the state of one unit, with what the status table shows.
+type unit struct {
+	plan.Unit
+	Since    time.Time // of the present state
+	Memory   uint64    // bytes; 0 if not known
+	Restarts uint32    // automatic ones since the last start
+	Result   string    // of the last run: success, exit-code, signal, …
+}
+
+// unit asks systemd about a service. One that systemd does not know is inactive.
+func (h *Host) unit(ctx context.Context, name, unitDir string) (unit, error) {
+	p, err := h.bus.GetUnitPropertiesContext(ctx, name)
+	if err != nil {
+		return unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
+	}
+	s, err := h.bus.GetUnitTypePropertiesContext(ctx, name, "Service")
+	if err != nil {
+		return unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
+	}
+	u := unit{Unit: plan.Unit{
+		Active:     property[string](p, "ActiveState"),
+		Sub:        property[string](p, "SubState"),
+		NeedReload: property[bool](p, "NeedDaemonReload"),
+		MainPID:    property[uint32](s, "MainPID"),
+		Enabled:    enabled(name, unitDir),
+	}}
+	u.Since = time.UnixMicro(int64(property[uint64](p, "StateChangeTimestamp")))
+	u.Restarts = property[uint32](s, "NRestarts")
+	u.Result = property[string](s, "Result")
+	u.Generation = processVariable(u.MainPID, "OPENCODED_GENERATION")
+	if m := property[uint64](s, "MemoryCurrent"); m != ^uint64(0) {
+		u.Memory = m
+	} else if u.MainPID != 0 {
+		u.Memory = residentMemory(property[string](s, "ControlGroup"))
+	}
+	return u, nil
+}
+
+func property[T any](p map[string]any, name string) T {
+	v, _ := p[name].(T)
+	return v
+}
+
+// enabled looks for the link that `systemctl enable` makes.
+func enabled(unit, unitDir string) bool {
+	_, err := os.Lstat(filepath.Join(unitDir, "multi-user.target.wants", unit))
+	return err == nil
+}
+
+// processVariable reads a variable of a running process; "" if there is none.
+func processVariable(pid uint32, name string) string {
+	if pid == 0 {
+		return ""
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return "" // it ended in the meantime
+	}
+	for v := range bytes.SplitSeq(text, []byte{0}) {
+		if value, ok := strings.CutPrefix(string(v), name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// residentMemory adds up the resident pages of a control group, for hosts whose
+// memory controller is not available to systemd.
+func residentMemory(group string) uint64 {
+	text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", group, "cgroup.procs"))
+	if err != nil {
+		return 0
+	}
+	var pages uint64
+	for pid := range strings.FieldsSeq(string(text)) {
+		statm, err := os.ReadFile("/proc/" + pid + "/statm")
+		if f := strings.Fields(string(statm)); err == nil && len(f) > 1 {
+			n, _ := strconv.ParseUint(f[1], 10, 64)
+			pages += n
+		}
+	}
+	return pages * uint64(os.Getpagesize())
+}
+
+// journal returns the last lines that a server and its set-up wrote since a
+// point in time.
+func journal(ctx context.Context, since time.Time, lines int, units ...string) []string {
+	args := []string{"--quiet", "--no-pager", "--output=short-iso", "--no-hostname",
+		fmt.Sprintf("--since=@%.6f", float64(since.UnixMicro())/1e6), "--lines=" + strconv.Itoa(lines)}
+	for _, u := range units {
+		args = append(args, "--unit="+u)
+	}
+	out, err := exec.CommandContext(ctx, "journalctl", args...).Output()
+	if err != nil {
+		return []string{"(cannot read the journal: " + err.Error() + ")"}
+	}
+	var list []string
+	for l := range strings.Lines(string(out)) {
+		list = append(list, strings.TrimRight(l, "\n"))
+	}
+	return list
+}

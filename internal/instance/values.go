@@ -1,0 +1,318 @@
+package instance
+
+import (
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/opencoded/opencoded/internal/document"
+)
+
+func text(v *document.Value) (string, error) {
+	s, ok := v.Data.(string)
+	if !ok {
+		return "", refuse("write it in quotes", "expected a string, not %s", article(v.Kind()))
+	}
+	if !utf8.ValidString(s) {
+		return "", refuse("", "not valid UTF-8")
+	}
+	return s, nil
+}
+
+// line is text that can stand in a unit file: one line without control
+// characters, which would begin a directive of their own.
+func line(v *document.Value) (string, error) {
+	s, err := text(v)
+	if err != nil {
+		return "", err
+	}
+	if i := strings.IndexFunc(s, unicode.IsControl); i >= 0 {
+		return "", refuse("write it on one line", "contains a control character (%q)", s[i:i+1])
+	}
+	return s, nil
+}
+
+func boolean(v *document.Value) (bool, error) {
+	b, ok := v.Data.(bool)
+	if !ok {
+		return false, refuse("write true or false without quotes", "expected a boolean, not %s", article(v.Kind()))
+	}
+	return b, nil
+}
+
+// oneOf accepts one of some words.
+func oneOf(words ...string) convert[string] {
+	return func(v *document.Value) (string, error) {
+		s, err := text(v)
+		if err != nil {
+			return "", err
+		}
+		if !slices.Contains(words, s) {
+			return "", refuse("use "+strings.Join(words, ", "), "%q is not known", s)
+		}
+		return s, nil
+	}
+}
+
+// matching accepts text of a certain shape.
+func matching(rule *regexp.Regexp, noun, hint string) convert[string] {
+	return func(v *document.Value) (string, error) {
+		s, err := line(v)
+		if err != nil {
+			return "", err
+		}
+		if !rule.MatchString(s) {
+			return "", refuse(hint, "%q is not %s", s, noun)
+		}
+		return s, nil
+	}
+}
+
+// scalar turns an integer into its text and leaves text alone, for values of
+// which systemd knows both forms.
+func scalar(c convert[string]) convert[string] {
+	return func(v *document.Value) (string, error) {
+		if n, ok := v.Data.(int64); ok {
+			v = &document.Value{Pos: v.Pos, Data: strconv.FormatInt(n, 10)}
+		}
+		return c(v)
+	}
+}
+
+// account names as useradd(8) and systemd-sysusers accept them everywhere.
+var accountRule = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)
+
+func account(v *document.Value) (string, error) {
+	s, err := matching(accountRule, "a valid account name",
+		"use 1 to 31 lower-case letters, digits, _ and -, beginning with a letter or _")(v)
+	if err == nil && s == "root" {
+		return "", refuse("name another, or leave it out to get one of its own", "an instance cannot run as root")
+	}
+	return s, err
+}
+
+// path accepts an absolute path and returns it without redundant slashes.
+func path(v *document.Value) (string, error) {
+	s, err := line(v)
+	switch {
+	case err != nil:
+		return "", err
+	case s == "":
+		return "", refuse("write an absolute path", "is empty")
+	case !strings.HasPrefix(s, "/"):
+		return "", refuse("write the whole path, beginning with /", "%q is not an absolute path", s)
+	case strings.TrimSpace(s) != s || strings.HasSuffix(s, `\`):
+		// systemd strips white space there, and a backslash continues the line.
+		return "", refuse("rename it", "%q begins or ends with a character that a unit file cannot hold there", s)
+	case slices.Contains(strings.Split(s, "/"), ".."):
+		return "", refuse("write the path without ..", "%q climbs with ..", s)
+	}
+	return filepath.Clean(s), nil
+}
+
+// optionalPath accepts a path with a leading "-" for one that may be missing.
+func optionalPath(v *document.Value) (Path, error) {
+	s, err := line(v)
+	if err != nil {
+		return Path{}, err
+	}
+	rest, optional := strings.CutPrefix(s, "-")
+	p, err := path(&document.Value{Pos: v.Pos, Data: rest})
+	return Path{Path: p, Optional: optional}, err
+}
+
+func address(v *document.Value) (netip.Addr, error) {
+	s, err := text(v)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, refuse(`use an address such as "127.0.0.1", "::1" or "0.0.0.0"`, "%q is not an IP address", s)
+	}
+	return a.Unmap(), nil
+}
+
+func port(v *document.Value) (uint16, error) {
+	n, ok := v.Data.(int64)
+	if !ok {
+		return 0, refuse("write a number without quotes", "expected an integer, not %s", article(v.Kind()))
+	}
+	if n < 1 || n > 65535 {
+		return 0, refuse("use 1 to 65535", "%d is not a port", n)
+	}
+	return uint16(n), nil
+}
+
+// prefix reads a CIDR or a bare address. meant is false when the text has host
+// bits set, so that what it says is probably not what was meant.
+func prefix(s string) (p netip.Prefix, meant bool, err error) {
+	const hint = `use a network such as "10.0.0.0/8", "2001:db8::/32" or a single address`
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), true, nil
+	}
+	p, err = netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, false, refuse(hint, "%q is not a network", s)
+	}
+	if p.Addr().Is4In6() {
+		if p.Bits() < 96 {
+			return netip.Prefix{}, false, refuse("write the IPv4 network itself", "%q is wider than the IPv4-mapped range", s)
+		}
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), p == p.Masked(), nil
+}
+
+var rateRule = regexp.MustCompile(`^[1-9][0-9]{0,5}/(second|minute|hour|day)$`)
+
+var (
+	sizeRule  = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?[KMGTPE]?|[0-9]+(\.[0-9]+)?%|infinity)$`)
+	quotaRule = regexp.MustCompile(`^[1-9][0-9]*(\.[0-9]+)?%$`)
+	tasksRule = regexp.MustCompile(`^([1-9][0-9]*%?|infinity)$`)
+	filesRule = regexp.MustCompile(`^[1-9][0-9]*(:[1-9][0-9]*)?$`)
+)
+
+// duration accepts Go's spelling, which is also systemd's for these units.
+func duration(low, high time.Duration) convert[time.Duration] {
+	return func(v *document.Value) (time.Duration, error) {
+		s, err := text(v)
+		if err != nil {
+			return 0, refuse(`write it with a unit, such as "60s" or "2m"`, "expected a duration, not %s", article(v.Kind()))
+		}
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return 0, refuse(`write it with a unit, such as "60s" or "2m"`, "%q is not a duration", s)
+		}
+		if d < low || d > high {
+			return 0, refuse("use "+low.String()+" to "+high.String(), "%s is out of range", s)
+		}
+		return d, nil
+	}
+}
+
+// script accepts a shell script of several lines.
+func script(v *document.Value) (string, error) {
+	s, err := text(v)
+	if err != nil {
+		return "", err
+	}
+	if i := strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }); i >= 0 {
+		return "", refuse("", "contains a control character (%q) other than newline and tab", s[i:i+1])
+	}
+	return s, nil
+}
+
+var variableRule = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// ownedVariables are set by opencoded or would undo what it sets.
+var ownedVariables = map[string]string{
+	"HOME":                            "it is the state directory: set state_dir",
+	"USER":                            "it is the account: set user",
+	"LOGNAME":                         "it is the account: set user",
+	"PATH":                            "set path, which is put in front",
+	"XDG_CONFIG_HOME":                 "the configuration stays at its place",
+	"OPENCODE_CONFIG":                 "use config_file",
+	"OPENCODE_CONFIG_CONTENT":         "use config",
+	"OPENCODE_CONFIG_DIR":             "use config",
+	"OPENCODE_PERMISSION":             "use config.permission",
+	"OPENCODE_DISABLE_PROJECT_CONFIG": "use config_lock",
+	"OPENCODE_DISABLE_AUTOUPDATE":     "servers never update themselves",
+	"OPENCODE_SERVER_USERNAME":        "the user name is always opencode",
+	"OPENCODED_GENERATION":            "it is how a running server is recognised",
+}
+
+// Owned says whether opencoded owns an environment variable, and what to do
+// instead of setting it.
+func Owned(name string) (remedy string, owned bool) {
+	remedy, owned = ownedVariables[name]
+	return remedy, owned
+}
+
+// variables reads the environment table.
+func variables(r *reader, i *Instance, v *document.Value) {
+	t := v.Table()
+	if t == nil {
+		r.fail(v.Pos, `write environment = { NAME = "value" }`, "expected a table, not %s", article(v.Kind()))
+		return
+	}
+	i.Environment = nil
+	for e := range t.All() {
+		at := *r
+		at.key = r.key + "." + document.Join(e.Key)
+		if !variableRule.MatchString(e.Key) {
+			at.fail(e.KeyPos, "use letters, digits and _, not beginning with a digit", "%q is not a name for a variable", e.Key)
+			continue
+		}
+		if remedy, owned := Owned(e.Key); owned {
+			at.fail(e.KeyPos, remedy, "opencoded owns this variable")
+			continue
+		}
+		if e.Key == "OPENCODE_SERVER_PASSWORD" {
+			at.fail(e.KeyPos, "put it into an environment_file, or leave it out to get a generated one", "a password in the inventory would be readable in the unit file")
+			continue
+		}
+		if s, ok := take(&at, e.Value, line); ok {
+			i.Environment = append(i.Environment, Variable{Name: e.Key, Value: s})
+		}
+	}
+}
+
+// cidrs reads the allowlist. Host bits are cleared with a warning: what was
+// written and what is meant differ, and the operator should see it.
+func cidrs(r *reader, i *Instance, v *document.Value) {
+	list, ok := v.List()
+	if !ok {
+		r.fail(v.Pos, "write it in square brackets", "expected a list, not %s", article(v.Kind()))
+		return
+	}
+	i.Network.Allow = nil
+	for _, e := range list {
+		s, ok := take(r, e, text)
+		if !ok {
+			continue
+		}
+		p, meant, err := prefix(s)
+		if err != nil {
+			why := err.(refusal)
+			r.fail(e.Pos, why.hint, "%s", why.problem)
+			continue
+		}
+		if !meant {
+			r.warn(e.Pos, "write \""+p.String()+"\"", "%q has host bits set; the network %s is meant", s, p)
+		}
+		r.keys.set(element(r.key, len(i.Network.Allow)), e.Pos)
+		i.Network.Allow = append(i.Network.Allow, p)
+	}
+}
+
+// uidRange reads [first, last]. Below 1 is root; 65534 is nobody, 65535 the
+// invalid 16-bit id; 60000 and up to there belongs to distributions and to
+// systemd's dynamic users (see systemd's UIDS-GIDS document).
+func uidRange(r *reader, h *Host, v *document.Value) {
+	list, ok := v.List()
+	if !ok || len(list) != 2 {
+		r.fail(v.Pos, "write uid_range = [70000, 79999]", "expected two numbers")
+		return
+	}
+	first, ok1 := list[0].Data.(int64)
+	last, ok2 := list[1].Data.(int64)
+	switch {
+	case !ok1 || !ok2:
+		r.fail(v.Pos, "write uid_range = [70000, 79999]", "expected two numbers")
+	case first < 100 || last > 1<<31-2 || first > last:
+		r.fail(v.Pos, "use a first and a last id between 100 and 2147483646", "[%d, %d] is not a range of ids", first, last)
+	case first <= 65535 && last >= 60000:
+		r.fail(v.Pos, "use a range above 65535, such as [70000, 79999]",
+			"[%d, %d] overlaps 60000 to 65535, which distributions and systemd's dynamic users have", first, last)
+	default:
+		h.UIDRange = &UIDRange{First: uint32(first), Last: uint32(last)}
+	}
+}

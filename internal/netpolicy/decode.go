@@ -1,0 +1,194 @@
+package netpolicy
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// unknown stands for a kernel expression that built rules never contain. google/nftables 0.3 leaves expressions
+// that it does not know out of a rule without a word, so that "dup to … goto blocked" would read as "goto blocked".
+// That is why rules are decoded here.
+type unknown struct {
+	expr.Any
+	name string
+}
+
+// known makes an empty expression for each kernel name that built rules use.
+var known = map[string]func() expr.Any{
+	"cmp":     func() expr.Any { return &expr.Cmp{} },
+	"ct":      func() expr.Any { return &expr.Ct{} },
+	"fib":     func() expr.Any { return &expr.Fib{} },
+	"limit":   func() expr.Any { return &expr.Limit{} },
+	"log":     func() expr.Any { return &expr.Log{} },
+	"lookup":  func() expr.Any { return &expr.Lookup{} },
+	"meta":    func() expr.Any { return &expr.Meta{} },
+	"objref":  func() expr.Any { return &expr.Objref{} },
+	"payload": func() expr.Any { return &expr.Payload{} },
+	"reject":  func() expr.Any { return &expr.Reject{} },
+}
+
+// decodeRule reads one NFT_MSG_NEWRULE message.
+func decodeRule(m netlink.Message) (chain string, r Rule, err error) {
+	ad, err := attributes(m)
+	if err != nil {
+		return "", Rule{}, err
+	}
+	var list []expr.Any
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_RULE_CHAIN:
+			chain = ad.String()
+		case unix.NFTA_RULE_EXPRESSIONS:
+			ad.Nested(func(elems *netlink.AttributeDecoder) error {
+				for elems.Next() {
+					elems.Nested(func(nad *netlink.AttributeDecoder) error {
+						list = append(list, decodeExpr(nad))
+						return nil
+					})
+				}
+				return nil
+			})
+		}
+	}
+	return chain, Rule{Statements: decodeStatements(list)}, ad.Err()
+}
+
+// decodeExpr never fails: what cannot be understood is unknown, and that is a difference.
+func decodeExpr(ad *netlink.AttributeDecoder) expr.Any {
+	var name string
+	var data []byte
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_EXPR_NAME:
+			name = ad.String()
+		case unix.NFTA_EXPR_DATA:
+			data = ad.Bytes()
+		}
+	}
+	e := expr.Any(nil)
+	switch newExpr := known[name]; {
+	case name == "immediate": // in a rule of ours always a verdict
+		e = &expr.Verdict{}
+		immediate := &expr.Immediate{}
+		if err := expr.Unmarshal(unix.NFPROTO_INET, data, immediate); err != nil || immediate.Register != unix.NFT_REG_VERDICT {
+			return unknown{name: name}
+		}
+	case newExpr != nil:
+		e = newExpr()
+	default:
+		return unknown{name: name}
+	}
+	if err := expr.Unmarshal(unix.NFPROTO_INET, data, e); err != nil {
+		return unknown{name: name}
+	}
+	return e
+}
+
+// decodeStatements is exact: a statement is recognised only where the expressions it would be written as are the
+// ones found, field by field. Everything else becomes Raw, which equals no built statement.
+func decodeStatements(list []expr.Any) []Statement {
+	var out []Statement
+	for len(list) > 0 {
+		s, n := decodeStatement(list)
+		out = append(out, s)
+		list = list[n:]
+	}
+	return out
+}
+
+func decodeStatement(list []expr.Any) (Statement, int) {
+	if s := simpleStatement(list[0]); s != nil && written(s, list) == 1 {
+		return s, 1
+	}
+	for _, key := range keys {
+		loads, err := loadKey(key)
+		if err != nil || len(list) <= len(loads) || !reflect.DeepEqual(list[:len(loads)], loads) {
+			continue
+		}
+		if s := keyStatement(key, list[len(loads)]); s != nil && written(s, list) > 0 {
+			return s, len(loads) + 1
+		}
+	}
+	return Raw{describe(list[0])}, 1
+}
+
+// written is the number of leading expressions that the statement accounts for, 0 when it is not what stands there.
+func written(s Statement, list []expr.Any) int {
+	want, err := s.exprs()
+	if err != nil || len(want) > len(list) || !reflect.DeepEqual(normalExprs(list[:len(want)]), want) {
+		return 0
+	}
+	return len(want)
+}
+
+// normalExprs undoes what the kernel adds when it dumps: a log expression names the default level 4 (warn).
+func normalExprs(list []expr.Any) []expr.Any {
+	out := slices.Clone(list)
+	for i, e := range out {
+		if l, ok := e.(*expr.Log); ok && l.Level == expr.LogLevelWarning {
+			copied := *l
+			copied.Level, copied.Key = 0, l.Key&^(1<<unix.NFTA_LOG_LEVEL)
+			if l.Flags == 0 {
+				copied.Key &^= 1 << unix.NFTA_LOG_FLAGS
+			}
+			out[i] = &copied
+		}
+	}
+	return out
+}
+
+// simpleStatement guesses the statement that one expression alone makes, nil when there is none.
+func simpleStatement(e expr.Any) Statement {
+	switch e := e.(type) {
+	case *expr.Verdict:
+		return Verdict{Kind: verdictName(e.Kind), Chain: e.Chain}
+	case *expr.Objref:
+		return Count{Counter: e.Name}
+	case *expr.Log:
+		return Log{Prefix: string(e.Data)}
+	case *expr.Limit:
+		for unit, seconds := range unitSeconds {
+			if seconds == uint64(e.Unit) {
+				return Limit{Rate{Packets: uint32(e.Rate), Unit: unit}, e.Burst}
+			}
+		}
+	case *expr.Reject:
+		for with, reject := range rejectKinds {
+			if *e == reject {
+				return RejectWith{With: with}
+			}
+		}
+	}
+	return nil
+}
+
+// keyStatement guesses the statement that ends with e after key was loaded.
+func keyStatement(key string, e expr.Any) Statement {
+	switch e := e.(type) {
+	case *expr.Lookup:
+		if e.IsDestRegSet {
+			return VMap{Key: key, Map: e.SetName}
+		}
+		return Lookup{Key: key, Set: e.SetName}
+	case *expr.Cmp:
+		if value := fieldByName[key].codec.format; value != nil && value(e.Data) != "" {
+			return Match{Field: key, Value: value(e.Data)}
+		}
+	}
+	return nil
+}
+
+// describe is for people: the expression's name and contents.
+func describe(e expr.Any) string {
+	if u, ok := e.(unknown); ok {
+		return u.name
+	}
+	name := strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", e), "*expr."))
+	return name + " " + strings.Trim(fmt.Sprintf("%+v", reflect.ValueOf(e).Elem().Interface()), "{}")
+}

@@ -1,0 +1,108 @@
+package netpolicy
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// field is something of a packet that a rule can look at.
+type field struct {
+	// name in nft syntax.
+	name string
+	// needs must be true before the field means anything; nft adds these matches by itself.
+	needs []expr.Any
+	// load puts the field into a register.
+	load func(reg uint32) expr.Any
+	// codec is the notation of its values.
+	codec codec
+}
+
+// Registers as nft allots them: the first field of a key in the 16-byte register 1, the second in the 4-byte
+// register that follows the first's four bytes (NFT_REG32_01). Only keys that begin with a UID have two fields.
+const (
+	firstReg  = unix.NFT_REG_1
+	secondReg = unix.NFT_REG32_01
+)
+
+// fields in the order in which decoding tries them: those with needs first, as their needs are matches themselves.
+var fields = []field{
+	{"ip daddr", is(meta(expr.MetaKeyNFPROTO), unix.NFPROTO_IPV4), network(16, 4), ip4Codec},
+	{"ip6 daddr", is(meta(expr.MetaKeyNFPROTO), unix.NFPROTO_IPV6), network(24, 16), ip6Codec},
+	{"tcp dport", is(meta(expr.MetaKeyL4PROTO), unix.IPPROTO_TCP), transport(2, 2), portCodec},
+	{"udp dport", is(meta(expr.MetaKeyL4PROTO), unix.IPPROTO_UDP), transport(2, 2), portCodec},
+	{"meta skuid", nil, meta(expr.MetaKeySKUID), uidCodec},
+	{"meta l4proto", nil, meta(expr.MetaKeyL4PROTO), named(1, "tcp", unix.IPPROTO_TCP, "udp", unix.IPPROTO_UDP)},
+	{"oifname", nil, meta(expr.MetaKeyOIFNAME), ifnameCodec},
+	{"ct direction", nil, ctDirection, named(1, "original", 0, "reply", 1)},
+	{"fib daddr type", nil, fibType, named(4, "unicast", unix.RTN_UNICAST, "local", unix.RTN_LOCAL)},
+}
+
+// keys are the concatenations that built tables use; decoding looks for them before single fields.
+var keys = []string{"meta skuid . ip daddr", "meta skuid . ip6 daddr", "meta skuid . tcp dport"}
+
+var fieldByName = map[string]field{}
+
+func init() {
+	for _, f := range fields {
+		fieldByName[f.name] = f
+		keys = append(keys, f.name)
+	}
+}
+
+func meta(key expr.MetaKey) func(uint32) expr.Any {
+	return func(reg uint32) expr.Any { return &expr.Meta{Key: key, Register: reg} }
+}
+
+func network(offset, length uint32) func(uint32) expr.Any {
+	return payload(expr.PayloadBaseNetworkHeader, offset, length)
+}
+
+func transport(offset, length uint32) func(uint32) expr.Any {
+	return payload(expr.PayloadBaseTransportHeader, offset, length)
+}
+
+func payload(base expr.PayloadBase, offset, length uint32) func(uint32) expr.Any {
+	return func(reg uint32) expr.Any {
+		return &expr.Payload{DestRegister: reg, Base: base, Offset: offset, Len: length}
+	}
+}
+
+func ctDirection(reg uint32) expr.Any { return &expr.Ct{Key: expr.CtKeyDIRECTION, Register: reg} }
+
+func fibType(reg uint32) expr.Any {
+	return &expr.Fib{Register: reg, FlagDADDR: true, ResultADDRTYPE: true}
+}
+
+func is(load func(uint32) expr.Any, value byte) []expr.Any {
+	return []expr.Any{load(firstReg), equals([]byte{value})}
+}
+
+func equals(data []byte) expr.Any {
+	return &expr.Cmp{Op: expr.CmpOpEq, Register: firstReg, Data: data}
+}
+
+// loads is everything up to the comparison.
+func (f field) loads(reg uint32) []expr.Any {
+	return append(append([]expr.Any{}, f.needs...), f.load(reg))
+}
+
+// loadKey loads one field, or two joined with " . ". All needs come first, as they use register 1 too.
+func loadKey(key string) ([]expr.Any, error) {
+	var needs, loads []expr.Any
+	for i, name := range strings.Split(key, concat) {
+		f, ok := fieldByName[name]
+		if !ok || i > 1 {
+			return nil, fmt.Errorf("internal error: key %q", key)
+		}
+		needs = append(needs, f.needs...)
+		loads = append(loads, f.load([]uint32{firstReg, secondReg}[i]))
+	}
+	return append(needs, loads...), nil
+}
+
+// native32 is a number in the byte order of the machine, which the kernel uses for what is not a packet's.
+func native32(v uint32) []byte { return binaryutil.NativeEndian.PutUint32(v) }

@@ -1,0 +1,320 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencoded/opencoded/internal/config"
+	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/instance"
+	"github.com/opencoded/opencoded/internal/netpolicy"
+	"github.com/opencoded/opencoded/internal/sandbox"
+)
+
+// Desire returns the state that the inventory wants. Findings of the
+// configuration come back with their place; with an error among them the state
+// is not usable.
+func Desire(inv *instance.Inventory, facts Facts) (Desired, document.Diagnostics) {
+	var problems document.Diagnostics
+	d := Desired{Dirs: []Dir{
+		{Path: instance.DataDir, Mode: 0o711},
+		{Path: filepath.Join(instance.DataDir, "instances"), Mode: 0o711},
+		{Path: instance.ConfigDir, Mode: 0o755, Adopt: true},
+		{Path: FragmentDir, Mode: 0o755, Adopt: true},
+		{Path: inv.Host.StateRoot, Mode: 0o755, Adopt: true},
+		{Path: inv.Host.UnitDir, Mode: 0o755, Adopt: true},
+	}}
+	ids := newAllocator(facts)
+	var policies []netpolicy.Policy
+	for _, i := range inv.Enabled() {
+		b := builder{facts: facts, unitDir: inv.Host.UnitDir, i: i, layout: sandbox.LayoutOf(i.Name), problems: &problems}
+		b.account(ids)
+		b.files()
+		b.egress()
+		b.units()
+		d.Targets = append(d.Targets, b.t)
+		policies = append(policies, b.t.Policy)
+	}
+	d.Files = []File{{Path: KeyFile, Mode: 0o600, Content: string(facts.Key), Quiet: secretContent}}
+	d.shared(policies, &problems)
+	return d, problems
+}
+
+const secretContent = "secret, not shown"
+
+// shared adds what concerns all instances at once: the compiled policies and
+// the guard.
+func (d *Desired) shared(policies []netpolicy.Policy, problems *document.Diagnostics) {
+	if policies == nil {
+		policies = []netpolicy.Policy{}
+	}
+	compiled, err := json.MarshalIndent(policies, "", "\t")
+	if err != nil {
+		problems.Errorf(document.Pos{}, "internal error: cannot encode the egress policies: %v", err)
+	}
+	d.Files = append(d.Files, File{
+		Path: PoliciesFile, Mode: 0o600, Content: string(compiled) + "\n", Quiet: "compiled form of the egress rules",
+	})
+	if len(policies) == 0 {
+		return
+	}
+	guard, err := netpolicy.Guard(policies)
+	if err != nil {
+		problems.Errorf(document.Pos{}, "cannot write the guard table: %v", err)
+	}
+	d.Guard = &guard
+}
+
+// builder makes the target of one instance.
+type builder struct {
+	facts    Facts
+	unitDir  string
+	i        *instance.Instance
+	layout   sandbox.Layout
+	t        Target
+	problems *document.Diagnostics
+}
+
+func (b *builder) fail(key string, err error) {
+	b.problems.Add(document.Error, b.i.At(key), "", "instances.%s: %v", b.i.Name, err)
+}
+
+// account takes the existing account or chooses ids for a new one, so that a
+// plan shows the very rules that will be loaded.
+func (b *builder) account(ids *allocator) {
+	i := b.i
+	b.t.Instance = i
+	a, exists := b.facts.Accounts[i.User]
+	if !exists {
+		a = Account{User: i.User, UID: ids.next(i.User, b.problems, i.At("user")), Home: i.StateDir, Ours: true}
+		a.GID = a.UID
+	}
+	a.Group = i.Group
+	newGroup := false
+	if gid, ok := b.facts.Groups[i.Group]; ok {
+		a.GID = gid
+	} else if i.Group != i.User {
+		a.GID, newGroup = ids.next(i.Group, b.problems, i.At("group")), true
+	}
+	b.t.Account, b.t.NewAccount = a, !exists || newGroup
+	if a.Ours {
+		b.t.Files = append(b.t.Files, File{Path: FragmentPath(i.Name), Mode: 0o644, Content: b.fragment(a)})
+	}
+}
+
+// fragment declares the account in the form of sysusers.d(5). systemd-sysusers
+// 252 wants the group declared before the user that names its id.
+func (b *builder) fragment(a Account) string {
+	var s strings.Builder
+	fmt.Fprintln(&s, sandbox.Marker)
+	primary, ok := b.facts.Groups[a.User]
+	if !ok {
+		primary = a.UID
+	}
+	fmt.Fprintf(&s, "g %s %d\n", a.User, primary)
+	fmt.Fprintf(&s, "u %s %d:%d \"opencode server %s\" %s\n", a.User, a.UID, primary, b.i.Name, escapeField(b.i.StateDir))
+	if a.Group != a.User {
+		fmt.Fprintf(&s, "g %s %d\n", a.Group, a.GID)
+	}
+	return s.String()
+}
+
+// escapeField keeps a path one field: sysusers.d(5) splits at white space and
+// expands specifiers.
+func escapeField(path string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%").Replace(path) + `"`
+}
+
+// files are the state directory, what opencoded keeps for the instance, and the
+// project if it does not exist yet.
+func (b *builder) files() {
+	i, a, l := b.i, b.t.Account, b.layout
+	state := func(name string, mode int) Dir {
+		return Dir{Path: filepath.Join(i.StateDir, name), Mode: 0o700, UID: a.UID, GID: a.GID, Adopt: name != "", Below: i.StateDir}
+	}
+	b.t.Dirs = []Dir{
+		{Path: l.Dir, Mode: 0o711},
+		{Path: l.Root, Mode: 0o755},
+		// systemd 252 enters the working directory below the root directory even
+		// for a command that runs outside of it, before anything is mounted there.
+		{Path: filepath.Join(l.Root, i.Directory), Mode: 0o755},
+		{Path: l.Config, Mode: 0o750, GID: a.GID},
+		{Path: l.Setup, Mode: 0o750, GID: a.GID},
+		{Path: l.Empty, Mode: 0o755},
+		{Path: i.StateDir, Mode: 0o700, UID: a.UID, GID: a.GID},
+	}
+	for _, name := range sandbox.HomeDirs {
+		b.t.Dirs = append(b.t.Dirs, state(name, 0o700))
+	}
+	// Group-writable, so that people of the group can work beside the agent.
+	b.t.Dirs = append(b.t.Dirs, Dir{Path: i.Directory, Mode: 0o770, UID: a.UID, GID: a.GID, Adopt: true})
+
+	own := func(path, content string) File {
+		return File{Path: path, Mode: 0o640, GID: a.GID, Content: content}
+	}
+	b.t.Files = append(b.t.Files,
+		own(l.ConfigFile(), b.config()),
+		// Without it opencode tries to write one and answers every request with 500.
+		own(filepath.Join(l.Config, ".gitignore"), "*\n"),
+		File{Path: filepath.Join(l.Empty, ".gitignore"), Mode: 0o644, Content: "*\n"},
+	)
+	scripts := sandbox.Scripts(i)
+	for _, name := range sortedKeys(scripts) {
+		f := own(filepath.Join(l.Setup, name), scripts[name])
+		if name == sandbox.Managed {
+			f.Quiet = "the same for every instance"
+		}
+		b.t.Files = append(b.t.Files, f)
+	}
+	if i.Auth {
+		b.t.Files = append(b.t.Files, File{Path: l.Password, Mode: 0o600, Content: b.password(), Quiet: secretContent})
+	}
+	b.t.Link = Link{Below: i.StateDir, Name: ".config/opencode/opencode.json", Target: l.ConfigFile()}
+}
+
+func (b *builder) password() string {
+	return "OPENCODE_SERVER_PASSWORD=" + b.facts.Passwords[b.i.Name] + "\n"
+}
+
+func (b *builder) config() string {
+	i := b.i
+	if i.ConfigFile != "" {
+		return string(b.facts.ConfigFiles[i.ConfigFile])
+	}
+	in := config.Input{Config: i.Config, Model: i.Model}
+	if i.ConfigLock {
+		for _, name := range []string{"AGENTS.md", "CLAUDE.md"} {
+			in.Instructions = append(in.Instructions, filepath.Join(i.Directory, name))
+		}
+	}
+	text, problems := config.Compose(in)
+	*b.problems = append(*b.problems, problems...)
+	return string(text)
+}
+
+func (b *builder) egress() {
+	i := b.i
+	rate, err := netpolicy.ParseRate(i.Network.LogRate)
+	if err != nil {
+		b.fail("network_isolation.log_rate", err)
+	}
+	b.t.Policy = netpolicy.Policy{
+		Name: i.Name, User: i.User, UID: b.t.Account.UID, Port: i.Listen.Port, Locked: i.ConfigLock,
+		Isolated: i.Network.Enable, Allow: i.Network.Allow,
+		OnBlock: netpolicy.OnBlock(i.Network.OnBlock), LogRate: rate,
+	}
+	if !i.Network.Enable {
+		return
+	}
+	table, err := netpolicy.Egress(b.t.Policy)
+	if err != nil {
+		b.fail("network_isolation", err)
+	}
+	b.t.Egress = &table
+}
+
+// units renders both units twice: once without a generation to hash them, once
+// with it.
+func (b *builder) units() {
+	in := sandbox.Input{Host: b.facts.Sandbox, Instance: b.i, Opencode: b.facts.Binaries[b.i.Opencode].Resolved}
+	b.t.Generation = b.generation(b.render(&in))
+	in.Generation = b.t.Generation.String()
+	text := b.render(&in)
+	b.t.Units = []File{
+		{Path: filepath.Join(b.unitDir, b.i.SetupName()), Mode: 0o644, Content: text[0]},
+		{Path: filepath.Join(b.unitDir, b.i.ServiceName()), Mode: 0o644, Content: text[1]},
+	}
+}
+
+func (b *builder) render(in *sandbox.Input) [2]string {
+	setup, err := sandbox.Setup(*in)
+	if err != nil {
+		b.fail("", err)
+	}
+	service, err := sandbox.Service(*in)
+	if err != nil {
+		b.fail("", err)
+	}
+	return [2]string{setup, service}
+}
+
+func (b *builder) generation(units [2]string) Generation {
+	key, i := b.facts.Key, b.i
+	environment := []string{}
+	if i.Auth {
+		environment = append(environment, b.password())
+	}
+	for _, f := range i.EnvironmentFiles {
+		environment = append(environment, f.Path, string(b.facts.Environment[f.Path]))
+	}
+	scripts := sandbox.Scripts(i)
+	var hooks []string
+	for _, name := range sortedKeys(scripts) {
+		hooks = append(hooks, name, scripts[name])
+	}
+	return Generation{
+		hash(key, "unit", sandbox.Identity(units[0]), sandbox.Identity(units[1])),
+		hash(key, "configuration", b.file(b.layout.ConfigFile())),
+		hash(key, "environment file", environment...),
+		hash(key, "set-up", hooks...),
+		hash(key, "opencode binary", b.facts.Binaries[i.Opencode].Stamp),
+	}
+}
+
+func (b *builder) file(path string) string {
+	n := slices.IndexFunc(b.t.Files, func(f File) bool { return f.Path == path })
+	return b.t.Files[n].Content
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// allocator hands out ids that neither a user nor a group has.
+type allocator struct {
+	taken map[uint32]bool
+	ids   instance.UIDRange
+}
+
+func newAllocator(f Facts) *allocator {
+	taken := make(map[uint32]bool, len(f.Taken))
+	for id := range f.Taken {
+		taken[id] = true
+	}
+	return &allocator{taken: taken, ids: f.IDs}
+}
+
+// next goes downwards, as systemd-sysusers and useradd do for system accounts.
+func (a *allocator) next(name string, problems *document.Diagnostics, pos document.Pos) uint32 {
+	for id := a.ids.Last; id >= a.ids.First && id > 0; id-- {
+		if !a.taken[id] {
+			a.taken[id] = true
+			return id
+		}
+	}
+	problems.Add(document.Error, pos, "set host.uid_range to a free range, such as [70000, 79999]",
+		"no free id for %q between %d and %d", name, a.ids.First, a.ids.Last)
+	return 0
+}
+
+// CheckConfigurations composes the configuration of every instance that has one
+// of its own and returns what is wrong with it. It is the part of Desire that
+// needs no host.
+func CheckConfigurations(inv *instance.Inventory) document.Diagnostics {
+	var problems document.Diagnostics
+	for _, i := range inv.Instances {
+		if i.ConfigFile == "" {
+			b := builder{i: i, problems: &problems}
+			b.config()
+		}
+	}
+	return problems
+}

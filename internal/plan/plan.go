@@ -1,0 +1,101 @@
+package plan
+
+import (
+	"github.com/opencoded/opencoded/internal/netpolicy"
+)
+
+// Verb is what a step does to its object.
+type Verb string
+
+// The verbs, in the operator's words.
+const (
+	Create  Verb = "create"
+	Change  Verb = "change"
+	Remove  Verb = "remove"
+	Enable  Verb = "enable"
+	Disable Verb = "disable"
+	Start   Verb = "start"
+	Restart Verb = "restart"
+	Stop    Verb = "stop"
+)
+
+// Kind is what a step acts on.
+type Kind string
+
+// The kinds, in the order in which their steps are done.
+const (
+	KindAccount   Kind = "account"
+	KindDirectory Kind = "directory"
+	KindFile      Kind = "file"
+	KindLink      Kind = "link"
+	KindRules     Kind = "rules"
+	KindUnit      Kind = "unit"    // a unit file
+	KindService   Kind = "service" // the running service
+)
+
+// Step is one thing to do.
+type Step struct {
+	Verb Verb   `json:"verb"`
+	Kind Kind   `json:"kind"`
+	Name string `json:"name"`           // path, account, table or unit
+	Why  string `json:"why,omitempty"`  // where the object alone does not say it
+	Diff string `json:"diff,omitempty"` // unified, of text or rules; empty for secrets
+
+	Account *Account         `json:"-"`
+	Dir     *Dir             `json:"-"`
+	File    *File            `json:"-"`
+	Link    *Link            `json:"-"`
+	Table   *netpolicy.Table `json:"-"`
+}
+
+// Action sums up what happens to an instance.
+type Action string
+
+// The actions.
+const (
+	ActCreate  Action = "create"
+	ActRestart Action = "restart"
+	ActStart   Action = "start"
+	ActUpdate  Action = "update" // without a restart
+	ActRemove  Action = "remove"
+	ActNone    Action = "unchanged"
+)
+
+// Lane is what is to be done for one instance, in order. A failed step ends its
+// own lane only; but nothing starts when the host's own lane failed.
+type Lane struct {
+	Instance string   `json:"instance,omitempty"` // "" for what all instances share
+	Action   Action   `json:"action"`
+	Why      []string `json:"why,omitempty"` // why it restarts or starts
+	Steps    []Step   `json:"steps,omitempty"`
+}
+
+// Plan is the difference between what is wanted and what is there.
+type Plan struct {
+	Host   Lane   `json:"host"`
+	Lanes  []Lane `json:"instances"` // sorted by name; unchanged ones included
+	Reload bool   `json:"reload"`    // systemd must read its unit files again
+}
+
+// Empty reports whether the host is converged.
+func (p Plan) Empty() bool {
+	if p.Reload || len(p.Host.Steps) > 0 {
+		return false
+	}
+	for _, l := range p.Lanes {
+		if len(l.Steps) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Lane returns the lane of an instance, or nil.
+func (p Plan) Lane(name string) *Lane {
+	for i := range p.Lanes {
+		if p.Lanes[i].Instance == name {
+			return &p.Lanes[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package sandbox
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencoded/opencoded/internal/instance"
+)
+
+const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// common is what the server and its set-up share: who they are, where they run,
+// what their environment holds, and the egress rules before anything else.
+func (u *unit) common(in Input) {
+	i := in.Instance
+	u.set("Slice", Slice)
+	u.set("User", verbatim(i.User))
+	u.set("Group", verbatim(i.Group))
+	u.list("SupplementaryGroups", each(i.ExtraGroups, verbatim))
+	u.set("WorkingDirectory", verbatim(i.Directory))
+	// Without the rules nothing of the instance starts. "+": as root, outside of
+	// the sandbox; RootDirectoryStartOnly= keeps it on the host's own root.
+	u.set("ExecStartPre", words("+"+argument(in.Host.Opencoded), "net", "ensure", argument(i.Name)))
+	u.set("SyslogIdentifier", verbatim("opencode-"+i.Name))
+	u.set("LogExtraFields", word("INSTANCE="+i.Name))
+	for _, v := range environment(in) {
+		u.set("Environment", word(v.Name+"="+v.Value))
+	}
+	if i.Auth {
+		u.set("EnvironmentFile", verbatim(LayoutOf(i.Name).Password))
+	}
+	// After the generated password: an environment file may set its own.
+	for _, f := range i.EnvironmentFiles {
+		u.set("EnvironmentFile", verbatim(dash(f.Optional)+f.Path))
+	}
+	u.limits(i.Resources)
+}
+
+func environment(in Input) []instance.Variable {
+	i := in.Instance
+	env := []instance.Variable{
+		{Name: "HOME", Value: i.StateDir},
+		// The account's own shell is nologin; opencode runs commands with $SHELL.
+		{Name: "SHELL", Value: in.Host.Shell},
+		{Name: "PATH", Value: strings.Join(append(slices.Clone(i.Path), systemPath), ":")},
+		{Name: "LANG", Value: "C.UTF-8"},
+		{Name: "OPENCODE_DISABLE_AUTOUPDATE", Value: "1"},
+	}
+	if i.ConfigLock {
+		env = append(env, instance.Variable{Name: "OPENCODE_DISABLE_PROJECT_CONFIG", Value: "1"})
+	}
+	env = append(env, i.Environment...)
+	return append(env, instance.Variable{Name: "OPENCODED_GENERATION", Value: in.Generation})
+}
+
+func (u *unit) limits(r instance.Resources) {
+	for _, l := range []struct{ key, value string }{
+		{"MemoryMax", r.MemoryMax}, {"MemoryHigh", r.MemoryHigh}, {"CPUQuota", r.CPUQuota},
+		{"TasksMax", r.TasksMax}, {"LimitNOFILE", r.NOFile},
+	} {
+		if l.value != "" {
+			// A percentage is one here: % begins a specifier only before a letter,
+			// but doubling it is always right.
+			u.set(l.key, verbatim(l.value))
+		}
+	}
+}
+
+// sandbox is what the instance sees. Its root is an empty tree into which only
+// what is listed here is bound; extra are further read-only binds.
+func (u *unit) sandbox(in Input, extra []value) {
+	i, l := in.Instance, LayoutOf(in.Instance.Name)
+	u.set("RootDirectory", verbatim(l.Root))
+	u.set("RootDirectoryStartOnly", "yes")
+	u.set("MountAPIVFS", "yes")
+
+	u.list("BindReadOnlyPaths", each(systemPaths, word))
+	u.list("InaccessiblePaths", each(hiddenPaths, word))
+	u.list("BindReadOnlyPaths", resolution(in.Host))
+	if !slices.ContainsFunc(systemPaths, func(p string) bool { return strings.HasPrefix(in.Opencode, p[1:]+"/") }) {
+		u.set("BindReadOnlyPaths", word(in.Opencode))
+	}
+	u.list("BindReadOnlyPaths", extra)
+	u.set("BindPaths", words(word(i.StateDir), word(i.Directory)))
+	u.configuration(i, l)
+	u.paths(i)
+	u.hardening()
+	u.addresses(i)
+}
+
+// resolution is what name resolution needs besides /etc: the directory of a
+// resolv.conf that is a symlink (a bound file would go stale when it is
+// replaced), and the caching daemon's socket.
+func resolution(h Host) []value {
+	var out []value
+	if h.ResolvDir != "" {
+		out = append(out, word("-"+h.ResolvDir))
+	}
+	return append(out, "-/run/nscd")
+}
+
+// configuration puts the generated opencode.json in place, read-only, and hides
+// the host's /etc/opencode. ~/.config is bound on itself because a mount cannot
+// be renamed, and something else put in its place. A locked configuration is
+// also the one that opencode reads last, and ~/.opencode is empty for good.
+func (u *unit) configuration(i *instance.Instance, l Layout) {
+	home := func(p string) string { return filepath.Join(i.StateDir, p) }
+	u.set("TemporaryFileSystem", verbatim(instance.ConfigDir+":ro"))
+	u.set("BindPaths", word(home(".config")))
+	if i.ConfigLock {
+		u.set("BindReadOnlyPaths", bind(l.ConfigFile(), filepath.Join(instance.ConfigDir, "opencode.json")))
+		u.set("BindReadOnlyPaths", bind(l.Empty, home(".opencode")))
+	}
+	u.set("BindReadOnlyPaths", bind(l.Config, home(".config/opencode")))
+}
+
+func (u *unit) paths(i *instance.Instance) {
+	s := i.Sandbox
+	writable := []value{word("+" + i.StateDir), word("+" + i.Directory)}
+	for _, p := range s.ReadWritePaths {
+		u.set("BindPaths", word(dash(p.Optional)+p.Path))
+		writable = append(writable, word(dash(p.Optional)+"+"+p.Path))
+	}
+	u.set("ReadWritePaths", words(writable...))
+	for _, p := range s.ReadOnlyPaths {
+		u.set("BindReadOnlyPaths", word(dash(p.Optional)+p.Path))
+		u.set("ReadOnlyPaths", word(dash(p.Optional)+"+"+p.Path))
+	}
+	for _, p := range s.InaccessiblePaths {
+		// "-": what is not even visible needs no hiding.
+		u.set("InaccessiblePaths", word("-+"+p.Path))
+	}
+	// Connecting needs no write access to the directory, so read-only it is. A
+	// server that is not up yet has no socket: no reason not to start.
+	for _, p := range s.UnixSockets {
+		u.set("BindReadOnlyPaths", word("-"+p))
+	}
+}
+
+// addresses has systemd enforce the egress policy too, even while nftables is
+// empty. It filters both directions, so for a listener that others connect to it
+// would refuse the clients: there the table of internal/netpolicy stands alone.
+func (u *unit) addresses(i *instance.Instance) {
+	if !SystemdFilters(i) {
+		return
+	}
+	u.set("IPAddressDeny", "any")
+	u.set("IPAddressAllow", "localhost")
+	for _, p := range i.Network.Allow {
+		u.set("IPAddressAllow", verbatim(p.String()))
+	}
+}
+
+func bind(source, destination string) value { return word(source) + ":" + word(destination) }
+
+func dash(optional bool) string {
+	if optional {
+		return "-"
+	}
+	return ""
+}
+
+func each(list []string, f func(string) value) []value {
+	out := make([]value, len(list))
+	for i, s := range list {
+		out[i] = f(s)
+	}
+	return out
+}
+
+// SystemdFilters reports whether systemd enforces an instance's egress policy
+// besides nftables, see addresses.
+func SystemdFilters(i *instance.Instance) bool {
+	return i.Network.Enable && i.Listen.Address.IsLoopback()
+}
