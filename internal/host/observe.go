@@ -129,7 +129,7 @@ func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o 
 	for _, i := range inv.Enabled() {
 		wanted[i.Name] = true
 	}
-	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system"} {
+	for _, dir := range unitDirs {
 		files, err := unitFiles(dir)
 		if err != nil {
 			return err
@@ -163,6 +163,9 @@ func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o 
 	slices.SortFunc(o.Leftovers, func(a, b plan.Leftover) int { return strings.Compare(a.Name, b.Name) })
 	return nil
 }
+
+// unitDirs are the directories in which opencoded may have written units.
+var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system"}
 
 // unitFiles lists the unit files of a directory that bear opencoded's mark.
 func unitFiles(dir string) ([]string, error) {

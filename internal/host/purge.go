@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -42,7 +43,7 @@ func (h *Host) Remains(ctx context.Context, name string) (Remains, error) {
 		}
 		r.Active = r.Active || u.Active != "inactive" && u.Active != "failed"
 	}
-	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system"} {
+	for _, dir := range unitDirs {
 		files, err := unitFiles(dir)
 		if err != nil {
 			return r, err
@@ -93,15 +94,8 @@ func (h *Host) account(ctx context.Context, r *Remains) error {
 // Purge deletes all of it: units, rules, state, account. The project directory
 // stays. The caller holds the lock and has made sure that it is meant.
 func (h *Host) Purge(ctx context.Context, r Remains) error {
-	service := instance.ServiceName(r.Instance)
-	for _, step := range []func() error{
-		func() error { return h.stop(ctx, service) },
-		func() error { return h.disable(ctx, service) },
-		func() error { return noProcesses(r) },
-	} {
-		if err := step(); err != nil && !strings.Contains(err.Error(), "not loaded") {
-			return err
-		}
+	if err := h.takeDown(ctx, r); err != nil {
+		return err
 	}
 	for _, p := range r.Paths {
 		if err := os.RemoveAll(p); err != nil { // never follows a symbolic link
@@ -124,6 +118,23 @@ func (h *Host) Purge(ctx context.Context, r Remains) error {
 		return removeFile(r.Fragment)
 	}
 	return nil
+}
+
+// takeDown stops what still runs of an instance and makes sure that nothing of
+// it is left to use the account.
+func (h *Host) takeDown(ctx context.Context, r Remains) error {
+	service := instance.ServiceName(r.Instance)
+	if r.Active {
+		if err := h.stop(ctx, service); err != nil {
+			return err
+		}
+	}
+	if slices.ContainsFunc(unitDirs, func(dir string) bool { return enabled(service, dir) }) {
+		if err := h.disable(ctx, service); err != nil {
+			return err
+		}
+	}
+	return noProcesses(r)
 }
 
 // noProcesses refuses to delete an account that somebody still uses: its id
