@@ -53,7 +53,7 @@ func (a *accounts) read(ctx context.Context, database string, names []string) er
 		switch {
 		case database == "passwd" && len(f) >= 7:
 			uid, gid := number(f[2]), number(f[3])
-			a.users[f[0]] = plan.Account{User: f[0], UID: uid, GID: gid, Home: f[5], Shell: f[6]}
+			a.users[f[0]] = plan.Account{User: f[0], UID: uid, GID: gid, Home: f[5], Shell: f[6], Ours: madeByUs(f[0], f[4])}
 			a.taken[uid] = true
 		case database == "group" && len(f) >= 3:
 			a.groups[f[0]] = number(f[2])
@@ -68,8 +68,15 @@ func number(s string) uint32 {
 	return uint32(n)
 }
 
-// markOurs finds the accounts that opencoded made: a marked sysusers fragment
-// names them.
+// madeByUs recognises an account of opencoded whose fragment was lost by what
+// the fragment wrote into it; only root can have done so.
+func madeByUs(user, comment string) bool {
+	name, ok := strings.CutPrefix(user, "opencode-")
+	return ok && comment == plan.AccountComment(name)
+}
+
+// markOurs finds the other accounts that opencoded made: a marked sysusers
+// fragment names them.
 func (a *accounts) markOurs() error {
 	paths, _ := filepath.Glob(plan.FragmentPath("*")) // the pattern is fixed and valid
 	for _, p := range paths {

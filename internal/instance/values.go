@@ -25,17 +25,30 @@ func text(v *document.Value) (string, error) {
 	return s, nil
 }
 
-// line is text that can stand in a unit file: one line without control
-// characters, which would begin a directive of their own.
+// line is text that can stand in a unit file.
 func line(v *document.Value) (string, error) {
 	s, err := text(v)
 	if err != nil {
 		return "", err
 	}
-	if i := strings.IndexFunc(s, unicode.IsControl); i >= 0 {
+	switch i := strings.IndexFunc(s, Unfit); {
+	case i < 0:
+		return s, nil
+	case s[i] < 0x80:
 		return "", refuse("write it on one line", "contains a control character (%q)", s[i:i+1])
+	default:
+		r, _ := utf8.DecodeRuneInString(s[i:])
+		return "", refuse("leave it out", "contains the character %U, which a unit file cannot hold", r)
 	}
-	return s, nil
+}
+
+// Unfit reports whether a character cannot stand in a unit file. A newline would
+// begin a directive of its own. Of the rest systemd drops the whole line when it
+// is not "UTF-8 clean": noncharacters are not (utf8_is_valid in its utf8.c), nor
+// is what Go decodes to U+FFFD.
+func Unfit(r rune) bool {
+	nonCharacter := r&0xFFFE == 0xFFFE || 0xFDD0 <= r && r <= 0xFDEF
+	return unicode.IsControl(r) || nonCharacter || r == utf8.RuneError
 }
 
 func boolean(v *document.Value) (bool, error) {
@@ -112,8 +125,23 @@ func path(v *document.Value) (string, error) {
 		return "", refuse("rename it", "%q begins or ends with a character that a unit file cannot hold there", s)
 	case slices.Contains(strings.Split(s, "/"), ".."):
 		return "", refuse("write the path without ..", "%q climbs with ..", s)
+	case len(s) > maxPath || slices.ContainsFunc(strings.Split(s, "/"), func(name string) bool { return len(name) > maxName }):
+		return "", refuse("choose a shorter one", "no path can be that long (%d bytes)", len(s))
 	}
 	return filepath.Clean(s), nil
+}
+
+// Linux's PATH_MAX leaves room for 4095 bytes, some of which go to what is put
+// below or before a path; NAME_MAX is for each part. systemd drops what is longer.
+const maxPath, maxName = 4000, 255
+
+// homeDir is a path that can be the home directory of an account.
+func homeDir(v *document.Value) (string, error) {
+	s, err := path(v)
+	if err == nil && strings.Contains(s, ":") {
+		return "", refuse("choose one without", "%q contains a colon, which separates the fields of /etc/passwd", s)
+	}
+	return s, err
 }
 
 // optionalPath accepts a path with a leading "-" for one that may be missing.
@@ -226,6 +254,7 @@ var ownedVariables = map[string]string{
 	"OPENCODE_DISABLE_PROJECT_CONFIG": "use config_lock",
 	"OPENCODE_DISABLE_AUTOUPDATE":     "servers never update themselves",
 	"OPENCODE_SERVER_USERNAME":        "the user name is always opencode",
+	"OPENCODED_PATH":                  "set path",
 	"OPENCODED_GENERATION":            "it is how a running server is recognised",
 }
 

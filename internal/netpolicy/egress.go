@@ -64,12 +64,11 @@ func block(p Policy) []Rule {
 	if p.OnBlock != Reject {
 		return []Rule{log, rule(count, drop)}
 	}
-	return []Rule{
-		log,
-		rule(count),
-		rule(Match{"meta l4proto", "tcp"}, RejectWith{"tcp reset"}),
-		rule(RejectWith{"icmpx admin-prohibited"}),
+	rules := []Rule{log, rule(count)}
+	if !p.Filtered {
+		rules = append(rules, rule(Match{"meta l4proto", "tcp"}, RejectWith{"tcp reset"}))
 	}
+	return append(rules, rule(RejectWith{"icmpx admin-prohibited"}))
 }
 
 func texts(prefixes []netip.Prefix) []string {

@@ -26,6 +26,8 @@ type Policy struct {
 	Locked bool `json:"locked"`
 	// Isolated restricts egress to Allow, loopback and answers. When false only the guard applies.
 	Isolated bool `json:"isolated"`
+	// Filtered says that systemd's IPAddressDeny= stands beside these rules, which decides how TCP is rejected.
+	Filtered bool `json:"filtered,omitzero"`
 	// Allow are the destinations of an isolated instance, v4 and v6, in any order; host bits, v4-mapped addresses,
 	// duplicates and overlaps are normalised. The guard also reads it, see [Policy.Metadata].
 	Allow []netip.Prefix `json:"allow,omitempty"`
@@ -42,8 +44,9 @@ type OnBlock string
 const (
 	// Drop discards without a word: TCP connects hang until their timeout. UDP sends fail with EPERM.
 	Drop OnBlock = "drop"
-	// Reject fails at once: TCP with a reset (ECONNREFUSED, ECONNRESET on a flow that was open), everything else
-	// with ICMP "administratively prohibited".
+	// Reject fails at once: TCP with a reset (ECONNREFUSED, ECONNRESET on a flow that was open), everything else,
+	// and TCP of a [Policy.Filtered] instance, with ICMP "administratively prohibited" (EHOSTUNREACH, EACCES over
+	// v6; a v6 TCP connect after about a second).
 	Reject OnBlock = "reject"
 )
 

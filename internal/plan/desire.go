@@ -115,7 +115,7 @@ func (b *builder) fragment(a Account) string {
 		primary = a.UID
 	}
 	fmt.Fprintf(&s, "g %s %d\n", a.User, primary)
-	fmt.Fprintf(&s, "u %s %d:%d \"opencode server %s\" %s\n", a.User, a.UID, primary, b.i.Name, escapeField(b.i.StateDir))
+	fmt.Fprintf(&s, "u %s %d:%d %q %s\n", a.User, a.UID, primary, AccountComment(b.i.Name), escapeField(b.i.StateDir))
 	if a.Group != a.User {
 		fmt.Fprintf(&s, "g %s %d\n", a.Group, a.GID)
 	}
@@ -203,7 +203,7 @@ func (b *builder) egress() {
 	}
 	b.t.Policy = netpolicy.Policy{
 		Name: i.Name, User: i.User, UID: b.t.Account.UID, Port: i.Listen.Port, Locked: i.ConfigLock,
-		Isolated: i.Network.Enable, Allow: i.Network.Allow,
+		Isolated: i.Network.Enable, Filtered: sandbox.SystemdFilters(i), Allow: i.Network.Allow,
 		OnBlock: netpolicy.OnBlock(i.Network.OnBlock), LogRate: rate,
 	}
 	if !i.Network.Enable {

@@ -29,6 +29,9 @@ const (
 // FragmentPath is the systemd-sysusers fragment of an instance's account.
 func FragmentPath(name string) string { return FragmentDir + "/opencode-" + name + ".conf" }
 
+// AccountComment is the comment (GECOS) field of an account that opencoded makes.
+func AccountComment(name string) string { return "opencode server " + name }
+
 // Facts is what Desire must know of the host.
 type Facts struct {
 	Sandbox  sandbox.Host

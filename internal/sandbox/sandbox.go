@@ -122,7 +122,7 @@ func Service(in Input) (string, error) {
 	u.section("Service")
 	u.set("Type", "exec")
 	u.common(in)
-	u.set("ExecStart", words(command(in)...))
+	u.command("ExecStart", "", in.Opencode, arguments(i)...)
 	u.set("Restart", verbatim(i.Restart))
 	u.set("RestartSec", "1s")
 	if in.Host.SystemdVersion >= 254 {
@@ -158,7 +158,7 @@ func Setup(in Input) (string, error) {
 	u.common(in)
 	for _, name := range []string{PreInit, Managed, PostInit} {
 		if _, ok := Scripts(i)[name]; ok {
-			u.set("ExecStart", words("/bin/sh", "-eu", argument(filepath.Join(setupDir, name))))
+			u.command("ExecStart", "", "/bin/sh", "-eu", filepath.Join(setupDir, name))
 		}
 	}
 	u.set("TimeoutStartSec", "10min")
@@ -184,21 +184,16 @@ func (u *unit) assertions(i *instance.Instance) {
 // HomeDirs are made in every state directory, for the mounts below.
 var HomeDirs = []string{".config", ".config/opencode", ".opencode"}
 
-func command(in Input) []value {
-	i := in.Instance
+// arguments are those of the opencode binary.
+func arguments(i *instance.Instance) []string {
 	args := []string{
-		in.Opencode, "serve", "--print-logs",
+		"serve", "--print-logs",
 		"--hostname", i.Listen.Address.String(), "--port", strconv.Itoa(int(i.Listen.Port)),
 	}
 	if i.LogLevel != "" {
 		args = append(args, "--log-level", i.LogLevel)
 	}
-	args = append(args, i.ExtraArgs...)
-	out := make([]value, len(args))
-	for n, a := range args {
-		out[n] = argument(a)
-	}
-	return out
+	return append(args, i.ExtraArgs...)
 }
 
 // raw appends the operator's own directives, so that they have the last word.

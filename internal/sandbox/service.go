@@ -21,29 +21,31 @@ func (u *unit) common(in Input) {
 	u.set("WorkingDirectory", verbatim(i.Directory))
 	// Without the rules nothing of the instance starts. "+": as root, outside of
 	// the sandbox; RootDirectoryStartOnly= keeps it on the host's own root.
-	u.set("ExecStartPre", words("+"+argument(in.Host.Opencoded), "net", "ensure", argument(i.Name)))
+	u.command("ExecStartPre", "+", in.Host.Opencoded, "net", "ensure", i.Name)
 	u.set("SyslogIdentifier", verbatim("opencode-"+i.Name))
 	u.set("LogExtraFields", word("INSTANCE="+i.Name))
 	for _, v := range environment(in) {
 		u.set("Environment", word(v.Name+"="+v.Value))
 	}
 	if i.Auth {
-		u.set("EnvironmentFile", verbatim(LayoutOf(i.Name).Password))
+		u.set("EnvironmentFile", pattern(LayoutOf(i.Name).Password))
 	}
 	// After the generated password: an environment file may set its own.
 	for _, f := range i.EnvironmentFiles {
-		u.set("EnvironmentFile", verbatim(dash(f.Optional)+f.Path))
+		u.set("EnvironmentFile", value(dash(f.Optional))+pattern(f.Path))
 	}
 	u.limits(i.Resources)
 }
 
 func environment(in Input) []instance.Variable {
 	i := in.Instance
+	path := strings.Join(append(slices.Clone(i.Path), systemPath), ":")
 	env := []instance.Variable{
 		{Name: "HOME", Value: i.StateDir},
 		// The account's own shell is nologin; opencode runs commands with $SHELL.
 		{Name: "SHELL", Value: in.Host.Shell},
-		{Name: "PATH", Value: strings.Join(append(slices.Clone(i.Path), systemPath), ":")},
+		{Name: "PATH", Value: path},
+		{Name: "OPENCODED_PATH", Value: path}, // for ~/.profile, see managed.sh
 		{Name: "LANG", Value: "C.UTF-8"},
 		{Name: "OPENCODE_DISABLE_AUTOUPDATE", Value: "1"},
 	}
@@ -143,6 +145,9 @@ func (u *unit) paths(i *instance.Instance) {
 // would refuse the clients: there the table of internal/netpolicy stands alone.
 func (u *unit) addresses(i *instance.Instance) {
 	if !SystemdFilters(i) {
+		// Not nothing: without any of these directives a reload leaves the filter of
+		// a running unit as it was (systemd 252), and a policy that was lifted stays.
+		u.set("IPAddressAllow", "any")
 		return
 	}
 	u.set("IPAddressDeny", "any")

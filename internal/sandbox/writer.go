@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+
+	"github.com/opencoded/opencoded/internal/instance"
 )
 
 // A value can reach a unit file only through the types of this file, so that no
@@ -16,10 +18,16 @@ import (
 type value string
 
 // verbatim is for directives that take the whole rest of the line as one value:
-// WorkingDirectory=, RootDirectory=, EnvironmentFile=, Description=.
+// WorkingDirectory=, RootDirectory=, Description=.
 func verbatim(s string) value {
 	return value(strings.ReplaceAll(s, "%", "%%"))
 }
+
+// pattern is for EnvironmentFile=, which is a glob(7) pattern: the file of that
+// name is meant and no other.
+func pattern(s string) value { return verbatim(globEscape.Replace(s)) }
+
+var globEscape = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // word is one element of a list that systemd splits at white space, and at
 // colons in BindPaths=. Quotes protect both.
@@ -66,18 +74,39 @@ func (u *unit) section(name string) {
 	fmt.Fprintf(&u.b, "[%s]\n", name)
 }
 
-// set writes one directive. Control characters are a bug of the caller: the
-// inventory refuses them with a place. An empty value of the caller's making
-// resets a list, which is meant where it is written.
+// set writes one directive. The inventory refuses unfit characters with a place;
+// here they can still come in with what the host resolved. An empty value of the
+// caller's making resets a list, which is meant where it is written.
 func (u *unit) set(key string, v value) {
-	if i := strings.IndexFunc(string(v), unicode.IsControl); i >= 0 && u.err == nil {
-		u.err = fmt.Errorf("internal error: %s= with the control character %q", key, string(v)[i:i+1])
+	if i := strings.IndexFunc(string(v), instance.Unfit); i >= 0 {
+		u.fail("cannot write %s=: it contains %q (rename the path)", key, string(v)[i:i+1])
 	}
 	if strings.HasSuffix(string(v), `\`) {
 		// A backslash at the end of a line continues it.
-		u.err = fmt.Errorf("cannot write %s=%s: ends with a backslash (rename the path)", key, v)
+		u.fail("cannot write %s=%s: it ends with a backslash (rename the path)", key, v)
 	}
 	fmt.Fprintf(&u.b, "%s=%s\n", key, v)
+}
+
+// command writes a command line. The program itself is neither expanded nor
+// unescaped as its arguments are: systemd takes $ there as it stands, and refuses
+// quotes and backslashes (string_is_safe in config_parse_exec).
+func (u *unit) command(key, prefix, program string, args ...string) {
+	if strings.ContainsAny(program, `"'\`) {
+		u.fail("cannot run %s: systemd refuses a program with quotes or backslashes in its path (rename it)", program)
+	}
+	line := []value{word(prefix + program)}
+	for _, a := range args {
+		line = append(line, argument(a))
+	}
+	u.set(key, words(line...))
+}
+
+// fail keeps the first error.
+func (u *unit) fail(format string, args ...any) {
+	if u.err == nil {
+		u.err = fmt.Errorf(format, args...)
+	}
 }
 
 // list writes a directive when there is something to write.

@@ -1,0 +1,36 @@
+package scenario
+
+import (
+	"testing"
+
+	"github.com/opencoded/opencoded/tests/tier"
+)
+
+// postgresSocket: an instance that is allowed PostgreSQL's socket directory gets
+// an answer over it, one that is not cannot reach it.
+func postgresSocket(t *testing.T) {
+	bin, err := tier.Postgres()
+	tier.Need(t, "postgres", err)
+	sh(t, `
+install -d -o postgres -g postgres /run/postgresql /var/lib/pg
+runuser -u postgres -- `+bin+`/initdb -D /var/lib/pg/data -A trust >/dev/null
+systemd-run -q --unit=pg -p User=postgres -p Restart=no `+bin+`/postgres -D /var/lib/pg/data -c unix_socket_directories=/run/postgresql -c listen_addresses=`)
+	eventually(t, "PostgreSQL is up", func() bool { return command(t, bin+"/pg_isready", "-h", "/run/postgresql").code == 0 })
+	apply(t, twoInstances+`
+[instances.alpha.sandbox.unix_sockets]
+allow = ["/run/postgresql", "/run/not-there-yet"]
+`)
+	query := bin + "/psql -h /run/postgresql -U postgres -tAc 'SELECT 1'"
+	alpha, beta := enter(t, "alpha"), enter(t, "beta")
+	same(t, "what alpha gets", alpha.must(t, query), "1")
+	beta.refused(t, query, "No such file or directory")
+
+	// A server that restarts is reachable again: its directory was bound, not the
+	// socket.
+	must(t, "systemctl", "stop", "pg")
+	alpha.refused(t, query, "No such file or directory")
+	sh(t, `systemd-run -q --unit=pg -p User=postgres `+bin+`/postgres -D /var/lib/pg/data -c unix_socket_directories=/run/postgresql -c listen_addresses=`)
+	eventually(t, "PostgreSQL is back", func() bool { return command(t, bin+"/pg_isready", "-h", "/run/postgresql").code == 0 })
+	same(t, "what alpha gets after a restart", alpha.must(t, query), "1")
+	alpha.refused(t, "touch /run/postgresql/x", "Read-only file system")
+}
