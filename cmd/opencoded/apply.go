@@ -71,7 +71,7 @@ func (a *app) carryOut(ctx context.Context, h *host.Host, s *host.Survey, proble
 	shown := s.Plan
 	watch := func(host.Event) {}
 	if !a.json {
-		a.printer().plan(shown, false)
+		a.printer().plan(shown, tallies)
 		if !shown.Empty() {
 			v := newView(a.out, shown)
 			watch = v.event

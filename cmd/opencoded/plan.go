@@ -14,7 +14,7 @@ type planOutput struct {
 }
 
 func (a *app) plan() *cobra.Command {
-	var exitCode bool
+	var exitCode, summary bool
 	c := &cobra.Command{
 		Use: "plan [FILE]", Short: "show what apply would do",
 		Long: `Show what apply would do to this host, and change nothing: accounts, directories,
@@ -35,7 +35,7 @@ them, and which servers restart and why. Secrets are never shown.`,
 			if a.json {
 				a.print(planOutput{findings(problems), s.Plan.Empty(), s.Plan})
 			} else {
-				a.printer().plan(s.Plan, true)
+				a.printer().plan(s.Plan, detail(summary))
 			}
 			if exitCode && !s.Plan.Empty() {
 				return exit{exitDiffers, nil}
@@ -43,6 +43,14 @@ them, and which servers restart and why. Secrets are never shown.`,
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&summary, "summary", false, "show the steps without the text that changes")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 if there is something to do")
 	return c
+}
+
+func detail(summary bool) level {
+	if summary {
+		return steps
+	}
+	return diffs
 }

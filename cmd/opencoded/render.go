@@ -51,23 +51,31 @@ var signs = map[plan.Action]struct{ sign, colour string }{
 	plan.ActNone:    {" ", bold},
 }
 
-// plan prints what is to be done: every step with the text that changes, or
-// (without diffs) a line for each instance.
-func (p printer) plan(pl plan.Plan, diffs bool) {
+// level is how much of a plan is shown.
+type level int
+
+const (
+	tallies level = iota // a line for each instance
+	steps                // every step
+	diffs                // every step with the text that changes
+)
+
+// plan prints what is to be done.
+func (p printer) plan(pl plan.Plan, show level) {
 	if pl.Empty() {
 		fmt.Fprintf(p.w, "Nothing to do: %s as the inventory says.\n", count(len(pl.Lanes), "instance is", "instances are"))
 		return
 	}
 	unchanged := 0
 	if len(pl.Host.Steps) > 0 {
-		p.lane("host", pl.Host, diffs)
+		p.lane("host", pl.Host, show)
 	}
 	for _, l := range pl.Lanes {
 		if len(l.Steps) == 0 {
 			unchanged++
 			continue
 		}
-		p.lane(l.Instance, l, diffs)
+		p.lane(l.Instance, l, show)
 	}
 	if pl.Reload {
 		fmt.Fprintln(p.w, "systemd reads its unit files again, once.")
@@ -75,14 +83,14 @@ func (p printer) plan(pl plan.Plan, diffs bool) {
 	fmt.Fprintln(p.w, p.summary(pl, unchanged))
 }
 
-func (p printer) lane(name string, l plan.Lane, diffs bool) {
+func (p printer) lane(name string, l plan.Lane, show level) {
 	s := signs[l.Action]
 	title := fmt.Sprintf("%s %s: %s", s.sign, name, l.Action)
 	if len(l.Why) > 0 {
 		title += " (" + strings.Join(l.Why, ", ") + ")"
 	}
 	fmt.Fprintln(p.w, p.paint(s.colour, title))
-	if !diffs {
+	if show == tallies {
 		fmt.Fprintf(p.w, "    %s\n", tally(l.Steps))
 		return
 	}
@@ -92,7 +100,9 @@ func (p printer) lane(name string, l plan.Lane, diffs bool) {
 			line += "  (" + step.Why + ")"
 		}
 		fmt.Fprintln(p.w, line)
-		p.diff(step.Diff)
+		if show == diffs {
+			p.diff(step.Diff)
+		}
 	}
 	fmt.Fprintln(p.w)
 }

@@ -64,10 +64,11 @@ const (
 	noEscapes escapes = false
 )
 
-// part is a word with what ended it: a separator, or 0 at the end of the line.
+// part is a word, how it was spelled, and what ended it: a separator, or 0 at the
+// end of the line.
 type part struct {
-	text string
-	end  byte
+	text, spelled string
+	end           byte
 }
 
 // split reads words with extract_first_word's rules: separated by white space and
@@ -82,6 +83,7 @@ func split(raw, seps string, e escapes) ([]part, error) {
 		}
 		var b strings.Builder
 		var quote byte
+		start := i
 		for ; i < len(raw) && (quote != 0 || !isSep(raw[i])); i++ {
 			switch c := raw[i]; {
 			case c == quote:
@@ -103,7 +105,7 @@ func split(raw, seps string, e escapes) ([]part, error) {
 		if quote != 0 {
 			return nil, fmt.Errorf("unbalanced quotes in %q", raw)
 		}
-		p := part{text: b.String()}
+		p := part{text: b.String(), spelled: raw[start:i]}
 		if i < len(raw) {
 			p.end = raw[i]
 			i++
@@ -162,16 +164,18 @@ type command struct {
 }
 
 func readCommand(raw string) (command, error) {
-	// A semicolon as a word of its own begins another command; only quotes and
-	// backslashes hide it, and the reader below takes those away.
-	for _, w := range strings.Fields(raw) {
-		if w == ";" {
+	parts, err := split(raw, "", cEscapes)
+	if err != nil || len(parts) == 0 {
+		return command{}, fmt.Errorf("no command in %q: %w", raw, err)
+	}
+	words := make([]string, len(parts))
+	for i, p := range parts {
+		if p.spelled == ";" {
 			return command{}, fmt.Errorf("two commands in %q", raw)
 		}
-	}
-	words, err := list(raw, cEscapes)
-	if err != nil || len(words) == 0 {
-		return command{}, fmt.Errorf("no command in %q: %w", raw, err)
+		if words[i], err = specifiers(p.text); err != nil {
+			return command{}, err
+		}
 	}
 	var c command
 	program := strings.TrimLeft(words[0], "@-:+!|")

@@ -1,24 +1,16 @@
 package scenario
 
 import (
-	"bytes"
-	"encoding/base64"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
-	"time"
+
+	inner "github.com/opencoded/opencoded/tests/agent"
 )
 
-// agent is the inside of a running instance: what it runs, it runs as opencode's
-// own shell would, in the instance's sandbox.
+// agent is the inside of a running instance.
 type agent struct {
-	name     string
-	base     string // URL of the server
-	password string
-	session  string
+	*inner.Agent
+	name string
 }
 
 // enter opens a session on a running instance.
@@ -28,11 +20,11 @@ func enter(t *testing.T, name string) *agent {
 	if s.State != "healthy" {
 		t.Fatalf("%s is %s", name, s.State)
 	}
-	a := &agent{name: name, base: "http://" + s.Address, password: password(t, name)}
-	var session struct{ ID string }
-	a.call(t, http.MethodPost, "/session", "{}", &session)
-	a.session = session.ID
-	return a
+	a, err := inner.Enter(t.Context(), s.Address, password(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &agent{a, name}
 }
 
 // password is the one that the running server was started with.
@@ -46,75 +38,22 @@ func password(t *testing.T, name string) string {
 	return ""
 }
 
-var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
-
 func (a *agent) call(t *testing.T, method, path, body string, into any) {
 	t.Helper()
-	code, text := a.request(t, method, path, body)
-	if code != http.StatusOK {
-		t.Fatalf("%s %s: %d %s", method, path, code, text)
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		t.Fatalf("%s %s: %v: %s", method, path, err, text)
-	}
-}
-
-func (a *agent) request(t *testing.T, method, path, body string) (int, []byte) {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, a.base+path, bytes.NewBufferString(body))
-	if err != nil {
+	if err := a.Call(t.Context(), method, path, body, into); err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Content-Type", "application/json")
-	request.SetBasicAuth("opencode", a.password)
-	response, err := client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, text
 }
 
 // run runs a command inside and returns what it printed, both streams, and its
 // exit code.
 func (a *agent) run(t *testing.T, script string) (string, int) {
 	t.Helper()
-	const mark = "exit code is "
-	// opencode puts the command into a JSON string within an eval, which would
-	// expand $ too early and garble newlines: so it travels encoded.
-	wrapped := base64.StdEncoding.EncodeToString([]byte("(\n" + script + "\n) </dev/null 2>&1; echo \"" + mark + "$?\""))
-	body, err := json.Marshal(map[string]string{"agent": "build", "command": "echo " + wrapped + " | base64 -d | bash"})
+	out, code, err := a.Run(t.Context(), script)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("inside %s: %s: %v", a.name, script, err)
 	}
-	var message struct {
-		Parts []struct {
-			Type  string
-			State struct{ Output string }
-		}
-	}
-	a.call(t, http.MethodPost, "/session/"+a.session+"/shell", string(body), &message)
-	for _, p := range message.Parts {
-		if p.Type != "tool" {
-			continue
-		}
-		out := strings.TrimRight(p.State.Output, "\n")
-		i := strings.LastIndex(out, mark)
-		if i < 0 {
-			t.Fatalf("%s: %s: no exit code in %q", a.name, script, out)
-		}
-		var code int
-		if _, err := fmt.Sscan(out[i+len(mark):], &code); err != nil {
-			t.Fatal(err)
-		}
-		return strings.TrimSpace(out[:i]), code
-	}
-	t.Fatalf("%s: %s: the shell endpoint answered without output", a.name, script)
-	return "", 0
+	return out, code
 }
 
 // must runs a command inside that has to succeed.

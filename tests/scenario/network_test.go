@@ -133,7 +133,7 @@ func networkInbound(t *testing.T) {
 	apply(t, open)
 	same(t, "pid of alpha", pid(t, "alpha"), before)
 	a := enter(t, "alpha") // makes a session, of which the stream tells
-	eventually(t, "the stream goes on", func() bool { return strings.Contains(read(t, "/tmp/stream"), a.session) })
+	eventually(t, "the stream goes on", func() bool { return strings.Contains(read(t, "/tmp/stream"), a.Session()) })
 	contains(t, "a new client", sh(t, world+"/global/health"), `"healthy":true`)
 	a.refused(t, fetch(allowed4, 9000), "timed out")
 	contains(t, "status", must(t, "opencoded", "status"), "alpha: listens beyond loopback: egress is restricted by nftables alone")
