@@ -9,6 +9,9 @@ COMMIT  := $(shell git rev-parse --verify --quiet HEAD || echo unknown)
 DATE    := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 
+# Installing onto the host itself is root's work; into a DESTDIR it is anybody's.
+AS_ROOT := $(if $(DESTDIR),,$(shell test `id -u` = 0 || echo sudo))
+
 .DEFAULT_GOAL := help
 .PHONY: help build test demo install uninstall fmt vet lint clean
 
@@ -25,13 +28,13 @@ demo: ## boot a throwaway machine and show two instances in it, installing what 
 	@scripts/demo
 
 install: build ## install to /usr/local/bin (PREFIX=, DESTDIR=), and a default inventory where there is none
-	install -D -m 0755 bin/opencoded '$(DESTDIR)$(PREFIX)/bin/opencoded'
-	@if [ -e packaging/instances.toml ] && [ ! -e '$(DESTDIR)/etc/opencode/instances.toml' ]; then \
-		set -x; install -D -m 0644 packaging/instances.toml '$(DESTDIR)/etc/opencode/instances.toml'; \
+	$(AS_ROOT) install -D -m 0755 bin/opencoded '$(DESTDIR)$(PREFIX)/bin/opencoded'
+	@if [ ! -e '$(DESTDIR)/etc/opencode/instances.toml' ]; then \
+		set -x; $(AS_ROOT) install -D -m 0644 packaging/instances.toml '$(DESTDIR)/etc/opencode/instances.toml'; \
 	fi
 
 uninstall: ## remove the binary; instances, their state and the inventory stay
-	rm -f '$(DESTDIR)$(PREFIX)/bin/opencoded'
+	$(AS_ROOT) rm -f '$(DESTDIR)$(PREFIX)/bin/opencoded'
 
 fmt: ## format all Go files
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')

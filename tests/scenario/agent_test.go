@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	inner "github.com/opencoded/opencoded/tests/agent"
+	"github.com/opencoded/opencoded/tests/operator"
 )
 
 // agent is the inside of a running instance.
@@ -16,7 +17,7 @@ type agent struct {
 // enter opens a session on a running instance.
 func enter(t *testing.T, name string) *agent {
 	t.Helper()
-	s := status(t, name)
+	s := operator.Status(t, name)
 	if s.State != "healthy" {
 		t.Fatalf("%s is %s", name, s.State)
 	}
@@ -30,7 +31,7 @@ func enter(t *testing.T, name string) *agent {
 // password is the one that the running server was started with.
 func password(t *testing.T, name string) string {
 	t.Helper()
-	for _, v := range strings.Split(read(t, "/proc/"+pid(t, name)+"/environ"), "\x00") {
+	for _, v := range strings.Split(operator.Read(t, "/proc/"+operator.PID(t, name)+"/environ"), "\x00") {
 		if p, ok := strings.CutPrefix(v, "OPENCODE_SERVER_PASSWORD="); ok {
 			return p
 		}

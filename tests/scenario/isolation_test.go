@@ -3,27 +3,29 @@ package scenario
 import (
 	"fmt"
 	"testing"
+
+	"github.com/opencoded/opencoded/tests/operator"
 )
 
 // isolation: neither of two instances sees, reads or writes the other's
 // directory, state, environment or processes, nor anything else of the host.
 func isolation(t *testing.T) {
-	write(t, "/data/other/secret", "of the host", 0o644)
-	write(t, "/home/alice/secret", "of alice", 0o644)
-	write(t, "/srv/reference/book", "text", 0o666)
-	write(t, "/srv/reference/hidden/book", "text", 0o644)
-	sh(t, "mkdir -p /srv/cache && chmod 1777 /srv/cache")
-	apply(t, twoInstances+`
+	operator.Write(t, "/data/other/secret", "of the host", 0o644)
+	operator.Write(t, "/home/alice/secret", "of alice", 0o644)
+	operator.Write(t, "/srv/reference/book", "text", 0o666)
+	operator.Write(t, "/srv/reference/hidden/book", "text", 0o644)
+	operator.Sh(t, "mkdir -p /srv/cache && chmod 1777 /srv/cache")
+	operator.Apply(t, twoInstances+`
 environment = { PLANTED = "planted-in-beta" }
 [instances.alpha.sandbox]
 read_write_paths = ["/srv/cache", "-/srv/not-there"]
 read_only_paths = ["/srv/reference"]
 inaccessible_paths = ["/srv/reference/hidden"]
 `)
-	nothingToDo(t)
+	operator.NothingToDo(t)
 	alpha, beta := enter(t, "alpha"), enter(t, "beta")
 	beta.must(t, "echo of-beta > ~/secret; echo of-beta > secret; chmod 777 ~/secret secret")
-	betaPID := pid(t, "beta")
+	betaPID := operator.PID(t, "beta")
 
 	for _, p := range []string{
 		"/srv/beta", "/srv/beta/secret", "/var/lib/opencode/instance-state/beta", "/data", "/home/alice", "/root/.bashrc",
@@ -41,23 +43,23 @@ inaccessible_paths = ["/srv/reference/hidden"]
 	alpha.refused(t, "cat /etc/sysusers.d/opencode-beta.conf", "Permission denied")
 	alpha.refused(t, "cat /etc/shadow", "Permission denied")
 	alpha.refused(t, "kill -0 "+betaPID, "Operation not permitted")
-	lacks(t, "processes that alpha sees", alpha.must(t, "ps axe -o user,args"), "opencode-beta")
-	lacks(t, "everything alpha can read of processes", alpha.must(t, "cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; true"), "planted-in-beta")
-	same(t, "what is in /srv for alpha", alpha.must(t, "ls /srv"), "alpha\ncache\nreference")
+	operator.Lacks(t, "processes that alpha sees", alpha.must(t, "ps axe -o user,args"), "opencode-beta")
+	operator.Lacks(t, "everything alpha can read of processes", alpha.must(t, "cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; true"), "planted-in-beta")
+	operator.Same(t, "what is in /srv for alpha", alpha.must(t, "ls /srv"), "alpha\ncache\nreference")
 
 	// What is given is given.
 	alpha.must(t, "echo 1 > /srv/cache/by-alpha && echo 1 > by-alpha && echo 1 > ~/by-alpha && echo 1 > /tmp/by-alpha")
-	same(t, "read-only path", alpha.must(t, "cat /srv/reference/book"), "text")
+	operator.Same(t, "read-only path", alpha.must(t, "cat /srv/reference/book"), "text")
 	alpha.refused(t, "touch /srv/reference/book", "Read-only file system")
 	alpha.refused(t, "ls /srv/reference/hidden", "Permission denied")
 	beta.refused(t, "ls /srv/cache", "No such file or directory")
 	beta.refused(t, "ls /tmp/by-alpha", "No such file or directory")
-	same(t, "beta's own environment", beta.must(t, "echo $PLANTED"), "planted-in-beta")
+	operator.Same(t, "beta's own environment", beta.must(t, "echo $PLANTED"), "planted-in-beta")
 
 	for name, a := range map[string]*agent{"alpha": alpha, "beta": beta} {
-		same(t, "capabilities of "+name, a.must(t, "grep CapBnd /proc/self/status | tr -d '\\t'"), "CapBnd:0000000000000000")
-		same(t, "no new privileges for "+name, a.must(t, "grep NoNewPrivs /proc/self/status | tr -d '\\t'"), "NoNewPrivs:1")
-		score := must(t, "bash", "-c", fmt.Sprintf("systemd-analyze security --no-pager opencode-%s | grep -o 'level for.*' | grep -o '[0-9.]* OK'", name))
-		same(t, "exposure of "+name, score, "1.1 OK")
+		operator.Same(t, "capabilities of "+name, a.must(t, "grep CapBnd /proc/self/status | tr -d '\\t'"), "CapBnd:0000000000000000")
+		operator.Same(t, "no new privileges for "+name, a.must(t, "grep NoNewPrivs /proc/self/status | tr -d '\\t'"), "NoNewPrivs:1")
+		score := operator.Must(t, "bash", "-c", fmt.Sprintf("systemd-analyze security --no-pager opencode-%s | grep -o 'level for.*' | grep -o '[0-9.]* OK'", name))
+		operator.Same(t, "exposure of "+name, score, "1.1 OK")
 	}
 }

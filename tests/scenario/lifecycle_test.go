@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/opencoded/opencoded/tests/operator"
 )
 
 const twoInstances = `
@@ -21,36 +23,36 @@ listen.port = 8702
 // lifecycle: two servers, two ports, two users; each restarts by itself, one is
 // removed while the other keeps its process, and comes back with its state.
 func lifecycle(t *testing.T) {
-	r := apply(t, twoInstances)
-	contains(t, "apply", r.stdout, "alpha: healthy")
-	contains(t, "apply", r.stdout, "beta: healthy")
-	nothingToDo(t)
+	r := operator.Apply(t, twoInstances)
+	operator.Contains(t, "apply", r.Stdout, "alpha: healthy")
+	operator.Contains(t, "apply", r.Stdout, "beta: healthy")
+	operator.NothingToDo(t)
 
 	for _, name := range []string{"alpha", "beta"} {
-		s := status(t, name)
-		same(t, name+" state", s.State, "healthy")
-		same(t, name+" version", s.Version, strings.TrimSpace(must(t, "opencode", "--version")))
-		same(t, name+" user", enter(t, name).must(t, "id -un"), "opencode-"+name)
-		same(t, name+" is enabled", must(t, "systemctl", "is-enabled", "opencode-"+name), "enabled")
+		s := operator.Status(t, name)
+		operator.Same(t, name+" state", s.State, "healthy")
+		operator.Same(t, name+" version", s.Version, strings.TrimSpace(operator.Must(t, "opencode", "--version")))
+		operator.Same(t, name+" user", enter(t, name).must(t, "id -un"), "opencode-"+name)
+		operator.Same(t, name+" is enabled", operator.Must(t, "systemctl", "is-enabled", "opencode-"+name), "enabled")
 	}
-	same(t, "alpha address", status(t, "alpha").Address, "127.0.0.1:8701")
+	operator.Same(t, "alpha address", operator.Status(t, "alpha").Address, "127.0.0.1:8701")
 
-	alpha, beta := pid(t, "alpha"), pid(t, "beta")
-	must(t, "systemctl", "restart", "opencode-alpha")
-	eventually(t, "alpha is healthy again", func() bool { return status(t, "alpha").State == "healthy" })
-	if pid(t, "alpha") == alpha {
+	alpha, beta := operator.PID(t, "alpha"), operator.PID(t, "beta")
+	operator.Must(t, "systemctl", "restart", "opencode-alpha")
+	operator.Eventually(t, "alpha is healthy again", func() bool { return operator.Status(t, "alpha").State == "healthy" })
+	if operator.PID(t, "alpha") == alpha {
 		t.Error("alpha did not restart")
 	}
-	same(t, "pid of beta after alpha restarted", pid(t, "beta"), beta)
+	operator.Same(t, "pid of beta after alpha restarted", operator.PID(t, "beta"), beta)
 
 	// A killed server comes back by itself.
-	alpha = pid(t, "alpha")
-	must(t, "kill", "-SEGV", alpha)
-	eventually(t, "alpha is back after a crash", func() bool {
-		s := status(t, "alpha")
-		return s.State == "healthy" && pid(t, "alpha") != alpha
+	alpha = operator.PID(t, "alpha")
+	operator.Must(t, "kill", "-SEGV", alpha)
+	operator.Eventually(t, "alpha is back after a crash", func() bool {
+		s := operator.Status(t, "alpha")
+		return s.State == "healthy" && operator.PID(t, "alpha") != alpha
 	})
-	same(t, "pid of beta after alpha crashed", pid(t, "beta"), beta)
+	operator.Same(t, "pid of beta after alpha crashed", operator.PID(t, "beta"), beta)
 
 	enter(t, "alpha").must(t, "echo kept > ~/kept")
 	removed(t, beta)
@@ -59,47 +61,47 @@ func lifecycle(t *testing.T) {
 
 // removed takes alpha out of the inventory.
 func removed(t *testing.T, beta string) {
-	r := apply(t, strings.Replace(twoInstances, "[instances.alpha]", "[instances.alpha]\nenable = false", 1))
-	contains(t, "apply", r.stdout, "alpha: removed")
-	same(t, "pid of beta after alpha was removed", pid(t, "beta"), beta)
-	same(t, "alpha", command(t, "systemctl", "is-active", "opencode-alpha", "opencode-alpha-setup").stdout, "inactive\ninactive\n")
+	r := operator.Apply(t, strings.Replace(twoInstances, "[instances.alpha]", "[instances.alpha]\nenable = false", 1))
+	operator.Contains(t, "apply", r.Stdout, "alpha: removed")
+	operator.Same(t, "pid of beta after alpha was removed", operator.PID(t, "beta"), beta)
+	operator.Same(t, "alpha", operator.Command(t, "systemctl", "is-active", "opencode-alpha", "opencode-alpha-setup").Stdout, "inactive\ninactive\n")
 	for _, p := range []string{"/etc/systemd/system/opencode-alpha.service", "/etc/systemd/system/opencode-alpha-setup.service",
 		"/etc/systemd/system/multi-user.target.wants/opencode-alpha.service"} {
 		if _, err := os.Lstat(p); err == nil {
 			t.Errorf("%s is still there", p)
 		}
 	}
-	must(t, "id", "opencode-alpha")
-	same(t, "state of alpha", read(t, "/var/lib/opencode/instance-state/alpha/kept"), "kept\n")
-	nothingToDo(t)
-	same(t, "disabled", status(t, "alpha").State, "disabled")
+	operator.Must(t, "id", "opencode-alpha")
+	operator.Same(t, "state of alpha", operator.Read(t, "/var/lib/opencode/instance-state/alpha/kept"), "kept\n")
+	operator.NothingToDo(t)
+	operator.Same(t, "disabled", operator.Status(t, "alpha").State, "disabled")
 }
 
 // returned enables alpha again, then purges it.
 func returned(t *testing.T, beta string) {
-	uid := must(t, "id", "-u", "opencode-alpha")
-	apply(t, twoInstances)
-	same(t, "uid of alpha", must(t, "id", "-u", "opencode-alpha"), uid)
-	same(t, "kept", enter(t, "alpha").must(t, "cat ~/kept"), "kept")
+	uid := operator.Must(t, "id", "-u", "opencode-alpha")
+	operator.Apply(t, twoInstances)
+	operator.Same(t, "uid of alpha", operator.Must(t, "id", "-u", "opencode-alpha"), uid)
+	operator.Same(t, "kept", enter(t, "alpha").must(t, "cat ~/kept"), "kept")
 
-	r := command(t, "opencoded", "purge", "--yes", "alpha")
-	same(t, "purge of an enabled instance exits with", r.code, 1)
-	contains(t, "purge", r.stderr, "still enables")
+	r := operator.Command(t, "opencoded", "purge", "--yes", "alpha")
+	operator.Same(t, "purge of an enabled instance exits with", r.Code, 1)
+	operator.Contains(t, "purge", r.Stderr, "still enables")
 
-	apply(t, strings.Split(twoInstances, "[instances.alpha]")[0]+"[instances.beta]"+strings.Split(twoInstances, "[instances.beta]")[1])
-	r = command(t, "opencoded", "purge", "alpha") // standard input is empty: not confirmed
-	same(t, "purge without an answer exits with", r.code, 1)
-	contains(t, "purge", r.stdout, "/var/lib/opencode/instance-state/alpha")
-	must(t, "opencoded", "purge", "--yes", "alpha")
+	operator.Apply(t, strings.Split(twoInstances, "[instances.alpha]")[0]+"[instances.beta]"+strings.Split(twoInstances, "[instances.beta]")[1])
+	r = operator.Command(t, "opencoded", "purge", "alpha") // standard input is empty: not confirmed
+	operator.Same(t, "purge without an answer exits with", r.Code, 1)
+	operator.Contains(t, "purge", r.Stdout, "/var/lib/opencode/instance-state/alpha")
+	operator.Must(t, "opencoded", "purge", "--yes", "alpha")
 	for _, p := range []string{"/var/lib/opencode/instance-state/alpha", "/var/lib/opencoded/instances/alpha", "/etc/sysusers.d/opencode-alpha.conf"} {
 		if _, err := os.Lstat(p); err == nil {
 			t.Errorf("%s is still there after a purge", p)
 		}
 	}
-	same(t, "account after a purge, exit code of id", command(t, "id", "opencode-alpha").code, 1)
+	operator.Same(t, "account after a purge, exit code of id", operator.Command(t, "id", "opencode-alpha").Code, 1)
 	if _, err := os.Stat("/srv/alpha"); err != nil {
 		t.Error("a purge took the project directory")
 	}
-	same(t, "pid of beta at the end", pid(t, "beta"), beta)
-	nothingToDo(t)
+	operator.Same(t, "pid of beta at the end", operator.PID(t, "beta"), beta)
+	operator.NothingToDo(t)
 }

@@ -2,6 +2,8 @@ package scenario
 
 import (
 	"testing"
+
+	"github.com/opencoded/opencoded/tests/operator"
 )
 
 // configLock: the agent's own files do not change what a locked configuration
@@ -9,12 +11,12 @@ import (
 func configLock(t *testing.T) {
 	project := `{"$schema":"https://opencode.ai/config.json","username":"project","agent":{"build":{"permission":{"bash":"allow"}}}}`
 	for _, dir := range []string{"/srv/alpha", "/srv/beta"} {
-		write(t, dir+"/opencode.json", project, 0o644)
-		write(t, dir+"/.opencode/agent/planted.md", "---\ndescription: planted\n---\nI am planted.\n", 0o644)
-		write(t, dir+"/AGENTS.md", "Rules of the project.\n", 0o644)
-		sh(t, "chmod -R a+rwX "+dir)
+		operator.Write(t, dir+"/opencode.json", project, 0o644)
+		operator.Write(t, dir+"/.opencode/agent/planted.md", "---\ndescription: planted\n---\nI am planted.\n", 0o644)
+		operator.Write(t, dir+"/AGENTS.md", "Rules of the project.\n", 0o644)
+		operator.Sh(t, "chmod -R a+rwX "+dir)
 	}
-	r := apply(t, `
+	r := operator.Apply(t, `
 version = 1
 [defaults.config]
 username = "operator"
@@ -27,9 +29,9 @@ directory = "/srv/beta"
 listen.port = 8702
 config_lock = false
 `)
-	contains(t, "apply", r.stderr, "/srv/alpha/opencode.json is ignored: the configuration is locked")
-	contains(t, "apply", r.stderr, "/srv/alpha/.opencode is ignored: the configuration is locked")
-	lacks(t, "apply", r.stderr, "/srv/beta/opencode.json is ignored")
+	operator.Contains(t, "apply", r.Stderr, "/srv/alpha/opencode.json is ignored: the configuration is locked")
+	operator.Contains(t, "apply", r.Stderr, "/srv/alpha/.opencode is ignored: the configuration is locked")
+	operator.Lacks(t, "apply", r.Stderr, "/srv/beta/opencode.json is ignored")
 
 	alpha, beta := enter(t, "alpha"), enter(t, "beta")
 	type config struct {
@@ -40,14 +42,14 @@ config_lock = false
 	var a, b config
 	alpha.call(t, "GET", "/config", "", &a)
 	beta.call(t, "GET", "/config", "", &b)
-	same(t, "user name of the locked one", a.Username, "operator")
-	same(t, "user name of the other", b.Username, "project")
-	same(t, "agents of the locked one", len(a.Agent), 0)
+	operator.Same(t, "user name of the locked one", a.Username, "operator")
+	operator.Same(t, "user name of the other", b.Username, "project")
+	operator.Same(t, "agents of the locked one", len(a.Agent), 0)
 	if b.Agent["planted"] == nil || b.Agent["build"] == nil {
 		t.Errorf("agents of the other are %v, want build and planted", b.Agent)
 	}
-	same(t, "instructions of the locked one", len(a.Instructions), 2)
-	same(t, "first of them", a.Instructions[0], "/srv/alpha/AGENTS.md")
+	operator.Same(t, "instructions of the locked one", len(a.Instructions), 2)
+	operator.Same(t, "first of them", a.Instructions[0], "/srv/alpha/AGENTS.md")
 
 	alpha.refused(t, "mv ~/.config ~/elsewhere", "busy")
 	alpha.refused(t, "mv ~/.opencode ~/elsewhere", "busy")
@@ -55,21 +57,21 @@ config_lock = false
 	alpha.refused(t, "touch ~/.config/opencode/x", "Read-only file system")
 	alpha.refused(t, "rm /etc/opencode/opencode.json", "Read-only file system")
 	alpha.must(t, "mkdir ~/.config/other && touch ~/.config/other/x")
-	same(t, "what alpha sees of /etc/opencode", alpha.must(t, "ls /etc/opencode"), "opencode.json")
-	same(t, "what beta sees of /etc/opencode", beta.must(t, "ls /etc/opencode"), "")
+	operator.Same(t, "what alpha sees of /etc/opencode", alpha.must(t, "ls /etc/opencode"), "opencode.json")
+	operator.Same(t, "what beta sees of /etc/opencode", beta.must(t, "ls /etc/opencode"), "")
 	ledAstray(t)
 }
 
 // ledAstray: a link in the place of a directory that is mounted keeps the
 // instance from starting, instead of leading the mount elsewhere.
 func ledAstray(t *testing.T) {
-	must(t, "systemctl", "stop", "opencode-alpha")
-	sh(t, "runuser -u opencode-alpha -- sh -ec 'cd; rm -rf .config; ln -s /tmp .config'")
-	same(t, "start with a link in the place of ~/.config", command(t, "systemctl", "start", "opencode-alpha").code, 1)
-	r := command(t, "opencoded", "apply")
-	same(t, "exit code of apply", r.code, 4)
-	contains(t, "apply", r.stderr, "/var/lib/opencode/instance-state/alpha/.config")
-	sh(t, "rm /var/lib/opencode/instance-state/alpha/.config")
-	must(t, "opencoded", "apply")
-	same(t, "alpha", status(t, "alpha").State, "healthy")
+	operator.Must(t, "systemctl", "stop", "opencode-alpha")
+	operator.Sh(t, "runuser -u opencode-alpha -- sh -ec 'cd; rm -rf .config; ln -s /tmp .config'")
+	operator.Same(t, "start with a link in the place of ~/.config", operator.Command(t, "systemctl", "start", "opencode-alpha").Code, 1)
+	r := operator.Command(t, "opencoded", "apply")
+	operator.Same(t, "exit code of apply", r.Code, 4)
+	operator.Contains(t, "apply", r.Stderr, "/var/lib/opencode/instance-state/alpha/.config")
+	operator.Sh(t, "rm /var/lib/opencode/instance-state/alpha/.config")
+	operator.Must(t, "opencoded", "apply")
+	operator.Same(t, "alpha", operator.Status(t, "alpha").State, "healthy")
 }

@@ -11,10 +11,10 @@ package scenario
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/opencoded/opencoded/tests/machine"
+	"github.com/opencoded/opencoded/tests/operator"
 	"github.com/opencoded/opencoded/tests/tier"
 )
 
@@ -65,16 +65,8 @@ func TestScenarios(t *testing.T) {
 func binds(t *testing.T) []machine.Bind {
 	opencode, err := tier.Opencode()
 	tier.Need(t, "scenario", err)
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	opencoded := filepath.Join(root, "bin", "opencoded")
-	if _, err := os.Stat(opencoded); err != nil {
-		t.Fatalf("%v (run `make build` first)", err)
-	}
 	return []machine.Bind{
-		{Source: opencoded, Target: "/usr/local/bin/opencoded"},
+		operator.Opencoded(t),
 		{Source: opencode, Target: "/usr/local/bin/opencode"},
 	}
 }

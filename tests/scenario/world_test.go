@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/opencoded/opencoded/tests/operator"
 )
 
 // The world beyond the host: a network namespace of the test's own, joined by a
@@ -31,7 +33,7 @@ const (
 
 func makeWorld(t *testing.T) {
 	t.Helper()
-	sh(t, `
+	operator.Sh(t, `
 ip netns add world
 ip link add host0 type veth peer name world0 netns world
 for a in 192.0.2.1/24 198.51.100.1/24 169.254.169.1/24; do ip addr add $a dev host0; done
@@ -64,7 +66,7 @@ func received(t *testing.T, address string) int {
 	if strings.Contains(address, ":") {
 		set = "v6"
 	}
-	for l := range strings.SplitSeq(sh(t, "ip netns exec world nft list set inet count "+set+" | tr ',{}' '\\n'"), "\n") {
+	for l := range strings.SplitSeq(operator.Sh(t, "ip netns exec world nft list set inet count "+set+" | tr ',{}' '\\n'"), "\n") {
 		f := strings.Fields(l)
 		if len(f) >= 4 && f[0] == address && f[1] == "counter" {
 			n, err := strconv.Atoi(f[3])
