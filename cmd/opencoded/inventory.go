@@ -88,7 +88,11 @@ func (a *app) survey(ctx context.Context, h *host.Host, path string) (*host.Surv
 	s, more, err := h.Survey(ctx, inv)
 	problems = append(problems, more...)
 	problems.Sort()
-	a.report(problems)
+	if a.quiet && err == nil {
+		a.report(problems.Errors())
+	} else {
+		a.report(problems)
+	}
 	if err != nil {
 		return nil, problems, exit{exitError, err}
 	}

@@ -45,6 +45,7 @@ type app struct {
 	out, err io.Writer
 	in       io.Reader
 	json     bool
+	quiet    bool // findings that are no errors go without saying
 }
 
 func run(args []string, out, errOut io.Writer, in io.Reader) int {

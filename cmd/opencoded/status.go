@@ -24,6 +24,7 @@ apply would have to change.`,
 				return err
 			}
 			defer h.Close()
+			a.quiet = true // plan and apply say it
 			s, problems, err := a.survey(c.Context(), h, file(args))
 			if err != nil {
 				return err

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -32,6 +34,7 @@ func (c *checker) run() {
 				"opencoded is run by root at every start of an instance, but %v", err)
 		}
 	}
+	nameservers := nameservers("/etc/resolv.conf")
 	for _, i := range c.inv.Instances {
 		c.i = i
 		c.foreignFiles()
@@ -42,6 +45,7 @@ func (c *checker) run() {
 		c.directory()
 		c.stateDir()
 		c.sandboxPaths()
+		c.resolver(nameservers)
 	}
 }
 
@@ -110,7 +114,7 @@ func (c *checker) binary() {
 func (c *checker) instanceIdentity() identity {
 	id := identity{uid: ^uint32(0)}
 	if a, ok := c.facts.Accounts[c.i.User]; ok {
-		id.uid = a.UID
+		id.uid, id.gids = a.UID, []uint32{a.GID}
 	}
 	for _, g := range append([]string{c.i.Group}, c.i.ExtraGroups...) {
 		if gid, ok := c.facts.Groups[g]; ok {
@@ -310,4 +314,39 @@ func (c *checker) sandboxPaths() {
 				"%s goes stale when its server restarts", p)
 		}
 	}
+}
+
+// resolver warns when an instance may not reach the servers that resolve its
+// names: that looks like a broken network, and is a policy.
+func (c *checker) resolver(nameservers []netip.Addr) {
+	n := c.i.Network
+	if !n.Enable || len(nameservers) == 0 {
+		return
+	}
+	for _, s := range nameservers {
+		if s.IsLoopback() || slices.ContainsFunc(n.Allow, func(p netip.Prefix) bool { return p.Contains(s) }) {
+			return
+		}
+	}
+	c.warn("network_isolation.outbound_allow_cidrs", fmt.Sprintf("add %q, or run a resolver on loopback", nameservers[0]),
+		"names will not resolve: no name server of /etc/resolv.conf is allowed")
+}
+
+// nameservers are the servers that a resolv.conf(5) names.
+func nameservers(path string) []netip.Addr {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil // none: the resolver of the C library asks 127.0.0.1
+	}
+	var out []netip.Addr
+	for l := range strings.Lines(string(text)) {
+		f := strings.Fields(l)
+		if len(f) < 2 || f[0] != "nameserver" {
+			continue
+		}
+		if a, err := netip.ParseAddr(f[1]); err == nil {
+			out = append(out, a.WithZone("").Unmap())
+		}
+	}
+	return out
 }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -53,7 +52,10 @@ func gather(ctx context.Context, inv *instance.Inventory) (plan.Facts, document.
 	var users, groups []string
 	for _, i := range inv.Instances {
 		users = append(users, i.User)
-		groups = append(groups, append(slices.Clone(i.ExtraGroups), i.Group)...)
+		groups = append(groups, i.ExtraGroups...)
+		if i.Group != "" {
+			groups = append(groups, i.Group)
+		}
 	}
 	a, err := readAccounts(ctx, users, groups)
 	if err == nil {

@@ -177,8 +177,10 @@ func makeLink(l plan.Link) error {
 	return nil
 }
 
-// look reports what is at a path, with the content of a regular file.
-func look(path string) (plan.Path, error) {
+// look reports what is at a path; with read, the content of a regular file too.
+// What lies below a directory of an instance is never read: it could be replaced
+// by something that never ends.
+func look(path string, read bool) (plan.Path, error) {
 	info, err := os.Lstat(path)
 	if isNotExist(err) {
 		return plan.Path{}, nil
@@ -190,12 +192,12 @@ func look(path string) (plan.Path, error) {
 	p := plan.Path{
 		Exists: true, Type: info.Mode().Type(), Mode: permissions(info.Mode()), UID: st.Uid, GID: st.Gid,
 	}
-	switch p.Type {
-	case 0:
+	switch {
+	case p.Type == 0 && read:
 		text, err := os.ReadFile(path)
 		p.Content = string(text)
 		return p, err
-	case fs.ModeSymlink:
+	case p.Type == fs.ModeSymlink:
 		p.Content, err = os.Readlink(path)
 	}
 	return p, err

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,12 +57,8 @@ func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired pla
 		Tables: map[string]netpolicy.Table{},
 		Stale:  map[string][]string{},
 	}
-	for _, p := range paths(desired) {
-		found, err := look(p)
-		if err != nil {
-			return o, fmt.Errorf("cannot look at %s: %w", p, err)
-		}
-		o.Paths[p] = found
+	if err := observePaths(desired, &o); err != nil {
+		return o, err
 	}
 	if err := h.observeTables(ctx, &o); err != nil {
 		return o, err
@@ -76,24 +73,42 @@ func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired pla
 	return o, h.observeLeftovers(ctx, inv, &o)
 }
 
-func paths(d plan.Desired) []string {
-	var out []string
-	add := func(dirs []plan.Dir, files ...[]plan.File) {
-		for _, dir := range dirs {
-			out = append(out, dir.Path)
+// observePaths looks at every path that desired names.
+func observePaths(d plan.Desired, o *plan.Observed) error {
+	see := func(path string, read bool) error {
+		found, err := look(path, read)
+		if err != nil {
+			return fmt.Errorf("cannot look at %s: %w", path, err)
 		}
-		for _, list := range files {
-			for _, f := range list {
-				out = append(out, f.Path)
+		o.Paths[path] = found
+		return nil
+	}
+	all := func(dirs []plan.Dir, files ...plan.File) error {
+		for _, dir := range dirs {
+			if err := see(dir.Path, false); err != nil {
+				return err
 			}
 		}
+		for _, f := range files {
+			if err := see(f.Path, true); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	add(d.Dirs, d.Files)
+	if err := all(d.Dirs, d.Files...); err != nil {
+		return err
+	}
 	for _, t := range d.Targets {
-		add(t.Dirs, t.Files, t.Units)
-		out = append(out, filepath.Join(t.Link.Below, t.Link.Name))
+		err := errors.Join(
+			all(t.Dirs, t.Files...), all(nil, t.Units...),
+			see(filepath.Join(t.Link.Below, t.Link.Name), false),
+		)
+		if err != nil {
+			return err
+		}
 	}
-	return out
+	return nil
 }
 
 func (h *Host) observeTables(ctx context.Context, o *plan.Observed) error {
@@ -143,6 +158,9 @@ func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o 
 				o.Stale[name] = append(o.Stale[name], path)
 			}
 		}
+		if dir != inv.Host.UnitDir {
+			staleLinks(inv, dir, o)
+		}
 	}
 	for table := range o.Tables {
 		if name, ok := strings.CutPrefix(table, "opencode-"); ok && !wanted[name] {
@@ -162,6 +180,16 @@ func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o 
 	}
 	slices.SortFunc(o.Leftovers, func(a, b plan.Leftover) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// staleLinks finds the links of `systemctl enable` in a directory where the units
+// are no longer.
+func staleLinks(inv *instance.Inventory, dir string, o *plan.Observed) {
+	for _, i := range inv.Enabled() {
+		if enabled(i.ServiceName(), dir) {
+			o.Stale[i.Name] = append(o.Stale[i.Name], enableLink(i.ServiceName(), dir))
+		}
+	}
 }
 
 // unitDirs are the directories in which opencoded may have written units.

@@ -85,7 +85,7 @@ func (h *Host) account(ctx context.Context, r *Remains) error {
 	}
 	r.Account, r.uid = user.User, user.UID
 	// The home is only taken with the account if it is the account's own.
-	if info, err := look(user.Home); err == nil && info.Exists && info.UID == user.UID {
+	if info, err := look(user.Home, false); err == nil && info.Exists && info.UID == user.UID {
 		r.Paths = append(r.Paths, user.Home)
 	}
 	return nil

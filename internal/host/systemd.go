@@ -135,8 +135,12 @@ func property[T any](p map[string]any, name string) T {
 
 // enabled looks for the link that `systemctl enable` makes.
 func enabled(unit, unitDir string) bool {
-	_, err := os.Lstat(filepath.Join(unitDir, "multi-user.target.wants", unit))
+	_, err := os.Lstat(enableLink(unit, unitDir))
 	return err == nil
+}
+
+func enableLink(unit, unitDir string) string {
+	return filepath.Join(unitDir, "multi-user.target.wants", unit)
 }
 
 // processVariable reads a variable of a running process; "" if there is none.

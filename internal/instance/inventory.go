@@ -84,7 +84,7 @@ type Instance struct {
 	StateDir  string // HOME of the service
 
 	User        string
-	Group       string
+	Group       string // "" means: the primary group of a user that the inventory names
 	ExtraGroups []string
 
 	Listen Listen

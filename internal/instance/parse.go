@@ -121,7 +121,7 @@ func (i *Instance) complete(p *parser, where string, host *Host) {
 	if i.User == "" {
 		i.User = UserName(i.Name)
 	}
-	if i.Group == "" {
+	if i.Group == "" && i.User == UserName(i.Name) {
 		i.Group = i.User
 	}
 	if i.StateDir == "" {

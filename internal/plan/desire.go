@@ -1,8 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,6 +30,9 @@ func Desire(inv *instance.Inventory, facts Facts) (Desired, document.Diagnostics
 		{Path: inv.Host.UnitDir, Mode: 0o755, Adopt: true},
 	}}
 	ids := newAllocator(facts)
+	for _, i := range inv.Enabled() {
+		ids.user(i, &problems)
+	}
 	var policies []netpolicy.Policy
 	for _, i := range inv.Enabled() {
 		b := builder{facts: facts, unitDir: inv.Host.UnitDir, i: i, layout: sandbox.LayoutOf(i.Name), problems: &problems}
@@ -82,24 +87,28 @@ func (b *builder) fail(key string, err error) {
 	b.problems.Add(document.Error, b.i.At(key), "", "instances.%s: %v", b.i.Name, err)
 }
 
-// account takes the existing account or chooses ids for a new one, so that a
+// account takes the existing account or the ids chosen for a new one, so that a
 // plan shows the very rules that will be loaded.
 func (b *builder) account(ids *allocator) {
 	i := b.i
 	b.t.Instance = i
 	a, exists := b.facts.Accounts[i.User]
 	if !exists {
-		a = Account{User: i.User, UID: ids.next(i.User, b.problems, i.At("user")), Home: i.StateDir, Ours: true}
-		a.GID = a.UID
+		a = Account{User: i.User, UID: ids.users[i.User], Home: i.StateDir, Ours: true}
 	}
-	a.Group = i.Group
-	newGroup := false
-	if gid, ok := b.facts.Groups[i.Group]; ok {
-		a.GID = gid
-	} else if i.Group != i.User {
-		a.GID, newGroup = ids.next(i.Group, b.problems, i.At("group")), true
+	missing := !exists
+	if i.Group != "" || !exists {
+		a.Group = cmp.Or(i.Group, i.User)
+		if _, ok := b.facts.Groups[a.Group]; !ok {
+			missing = true
+			if !a.Ours {
+				b.problems.Add(document.Error, i.At("group"), "create it with groupadd, or leave group out",
+					"instances.%s.group: there is no group %q, and opencoded makes groups only for its own accounts", i.Name, a.Group)
+			}
+		}
+		a.GID = ids.group(a, b.problems, i.At("group"))
 	}
-	b.t.Account, b.t.NewAccount = a, !exists || newGroup
+	b.t.Account, b.t.NewAccount = a, missing
 	if a.Ours {
 		b.t.Files = append(b.t.Files, File{Path: FragmentPath(i.Name), Mode: 0o644, Content: b.fragment(a)})
 	}
@@ -116,7 +125,7 @@ func (b *builder) fragment(a Account) string {
 	}
 	fmt.Fprintf(&s, "g %s %d\n", a.User, primary)
 	fmt.Fprintf(&s, "u %s %d:%d %q %s\n", a.User, a.UID, primary, AccountComment(b.i.Name), escapeField(b.i.StateDir))
-	if a.Group != a.User {
+	if a.Group != "" && a.Group != a.User {
 		fmt.Fprintf(&s, "g %s %d\n", a.Group, a.GID)
 	}
 	return s.String()
@@ -278,18 +287,54 @@ func sortedKeys[V any](m map[string]V) []string {
 	return out
 }
 
-// allocator hands out ids that neither a user nor a group has.
+// allocator hands out ids that neither a user nor a group has. Users come first,
+// all of them: an instance may name the group of another.
 type allocator struct {
-	taken map[uint32]bool
-	ids   instance.UIDRange
+	taken  map[uint32]bool
+	ids    instance.UIDRange
+	users  map[string]uint32
+	groups map[string]uint32
 }
 
 func newAllocator(f Facts) *allocator {
-	taken := make(map[uint32]bool, len(f.Taken))
-	for id := range f.Taken {
-		taken[id] = true
+	a := &allocator{taken: maps.Clone(f.Taken), ids: f.IDs, users: map[string]uint32{}, groups: maps.Clone(f.Groups)}
+	if a.taken == nil {
+		a.taken = map[uint32]bool{}
 	}
-	return &allocator{taken: taken, ids: f.IDs}
+	if a.groups == nil {
+		a.groups = map[string]uint32{}
+	}
+	for name, account := range f.Accounts {
+		a.users[name] = account.UID
+	}
+	return a
+}
+
+// user chooses the id of a new account, which is also that of its own group.
+func (a *allocator) user(i *instance.Instance, problems *document.Diagnostics) {
+	if _, ok := a.users[i.User]; ok {
+		return
+	}
+	id := a.next(i.User, problems, i.At("user"))
+	a.users[i.User] = id
+	if _, ok := a.groups[i.User]; !ok {
+		a.groups[i.User] = id
+	}
+}
+
+// group is the id of the group that an account's service runs as.
+func (a *allocator) group(account Account, problems *document.Diagnostics, pos document.Pos) uint32 {
+	id, ok := a.groups[account.Group]
+	switch {
+	case ok:
+		return id
+	case account.Group == account.User: // lost; the fragment makes it again
+		id = account.UID
+	default:
+		id = a.next(account.Group, problems, pos)
+	}
+	a.groups[account.Group] = id
+	return id
 }
 
 // next goes downwards, as systemd-sysusers and useradd do for system accounts.

@@ -51,7 +51,7 @@ type Facts struct {
 type Account struct {
 	User  string
 	UID   uint32
-	Group string // the group that the service runs as
+	Group string // the group that the service runs as; "" is the primary group, by whatever name
 	GID   uint32
 	Home  string
 	Shell string

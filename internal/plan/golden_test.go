@@ -30,7 +30,7 @@ func fixed(inv *instance.Inventory) Facts {
 		Sandbox: sandbox.Host{Opencoded: opencodedBinary, SystemdVersion: 252, ResolvDir: "/run/systemd/resolve", Shell: "/bin/bash"},
 		Key:     []byte("a key that only tests use"),
 		Accounts: map[string]Account{
-			"agent":         {User: "agent", UID: 500, Group: "agent", GID: 500, Home: "/home/agent", Shell: "/usr/sbin/nologin"},
+			"agent":         {User: "agent", UID: 500, GID: 500, Home: "/home/agent", Shell: "/usr/sbin/nologin"},
 			"opencode-ours": {User: "opencode-ours", UID: 997, GID: 997, Home: "/var/lib/opencode/instance-state/ours", Shell: "/usr/sbin/nologin", Ours: true},
 		},
 		Groups:      map[string]uint32{"agent": 500, "devs": 600, "video": 44, "kvm": 104, "opencode-ours": 997},

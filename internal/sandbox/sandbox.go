@@ -10,6 +10,7 @@ package sandbox
 import (
 	_ "embed"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -179,6 +180,34 @@ func (u *unit) assertions(i *instance.Instance) {
 		u.set("AssertPathIsDirectory", verbatim(path))
 		u.set("AssertPathIsSymbolicLink", "!"+verbatim(path))
 	}
+	for _, path := range within(i) {
+		u.set("AssertPathIsSymbolicLink", "!"+verbatim(path))
+	}
+}
+
+// within lists the given paths that lie below what the instance can write, with
+// every directory between: each could be replaced by a link to anything that the
+// host has, and systemd follows links when it binds.
+func within(i *instance.Instance) []string {
+	writable := []string{i.StateDir, i.Directory}
+	given := append([]instance.Path(nil), i.Sandbox.ReadOnlyPaths...)
+	for _, p := range i.Sandbox.ReadWritePaths {
+		writable = append(writable, p.Path)
+		given = append(given, p)
+	}
+	for _, p := range i.Sandbox.UnixSockets {
+		given = append(given, instance.Path{Path: p})
+	}
+	var out []string
+	for _, p := range given {
+		for _, w := range writable {
+			for path := p.Path; strings.HasPrefix(path, w+"/"); path = filepath.Dir(path) {
+				out = append(out, path)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // HomeDirs are made in every state directory, for the mounts below.

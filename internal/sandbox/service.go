@@ -16,7 +16,9 @@ func (u *unit) common(in Input) {
 	i := in.Instance
 	u.set("Slice", Slice)
 	u.set("User", verbatim(i.User))
-	u.set("Group", verbatim(i.Group))
+	if i.Group != "" {
+		u.set("Group", verbatim(i.Group))
+	}
 	u.list("SupplementaryGroups", each(i.ExtraGroups, verbatim))
 	u.set("WorkingDirectory", verbatim(i.Directory))
 	// Without the rules nothing of the instance starts. "+": as root, outside of
@@ -62,9 +64,9 @@ func (u *unit) limits(r instance.Resources) {
 		{"TasksMax", r.TasksMax}, {"LimitNOFILE", r.NOFile},
 	} {
 		if l.value != "" {
-			// A percentage is one here: % begins a specifier only before a letter,
-			// but doubling it is always right.
-			u.set(l.key, verbatim(l.value))
+			// As it stands: systemd expands no specifiers here, and ignores a limit
+			// of "150%%". The inventory admits nothing but numbers and units.
+			u.set(l.key, value(l.value))
 		}
 	}
 }
