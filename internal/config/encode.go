@@ -25,7 +25,7 @@ func check(v *document.Value, problems *document.Diagnostics) {
 		for _, e := range d {
 			check(e, problems)
 		}
-	case string, bool:
+	case string, bool, document.Null:
 	case int64:
 		if d > maxInteger || d < -maxInteger {
 			problems.Add(document.Error, v.Pos, "use a number up to 2^53", "%d is too large for opencode", d)
@@ -113,6 +113,8 @@ func compact(b *bytes.Buffer, v *document.Value) {
 		b.WriteByte(']')
 	case string:
 		b.Write(quote(d))
+	case document.Null:
+		b.WriteString("null")
 	case bool:
 		b.WriteString(strconv.FormatBool(d))
 	case int64:

@@ -33,8 +33,11 @@ func (p Pos) String() string {
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
 
+// Null is JSON's null, which TOML does not have.
+type Null struct{}
+
 // Value is one value of a document. Data holds one of: string, int64, float64,
-// bool, time.Time, []*Value (a list) or *Table.
+// bool, time.Time, Null, []*Value (a list) or *Table.
 type Value struct {
 	Pos  Pos
 	Data any
@@ -63,6 +66,8 @@ func (v *Value) Kind() string {
 		return "float"
 	case bool:
 		return "boolean"
+	case Null:
+		return "null"
 	case []*Value:
 		return "array"
 	case *Table:

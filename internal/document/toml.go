@@ -18,7 +18,7 @@ import (
 // decodes and decides what is valid, and the syntax tree of pelletier/go-toml
 // tells order and positions, which the former keeps to itself.
 func ParseTOML(file string, data []byte) (*Table, Diagnostics) {
-	b := builder{file: file, lines: lineStarts(data), arrays: map[*Value]bool{}}
+	b := builder{file: file, lines: lineStarts(data), arrays: map[*Value]bool{}, inline: map[*Value]bool{}}
 	b.parser.Reset(data)
 	root := &Value{Pos: Pos{File: file, Line: 1, Column: 1}, Data: &Table{}}
 	treeErr := b.document(root)
@@ -32,6 +32,9 @@ func ParseTOML(file string, data []byte) (*Table, Diagnostics) {
 			d.Pos = b.at(int(b.parser.Range(at.Highlight).Offset))
 		}
 		return nil, Diagnostics{d}
+	}
+	if b.reopened != nil {
+		return nil, Diagnostics{*b.reopened}
 	}
 	if treeErr != nil {
 		return nil, Diagnostics{{Pos: Pos{File: file}, Message: "not valid TOML: " + treeErr.Error(), Hint: "keep to TOML 1.0"}}
@@ -64,6 +67,11 @@ type builder struct {
 	parser unstable.Parser
 	lines  []int           // offset at which each line begins
 	arrays map[*Value]bool // lists made by [[header]], which later headers extend
+
+	// TOML closes an inline table at its brace. BurntSushi/toml 1.6 lets a dotted
+	// key add to it, which other readers of the same file refuse.
+	inline   map[*Value]bool
+	reopened *Diagnostic
 }
 
 func (b *builder) document(root *Value) error {
@@ -117,6 +125,10 @@ func (b *builder) descend(at *Value, key *unstable.Node) *Value {
 		l, _ := v.List()
 		return l[len(l)-1]
 	}
+	if b.inline[v] && b.reopened == nil {
+		b.reopened = &Diagnostic{Pos: b.pos(key, v.Pos), Hint: "write the key inside of the braces",
+			Message: fmt.Sprintf("not valid TOML: %s is an inline table, and nothing can be added to it", key.Data)}
+	}
 	if v.Table() == nil {
 		v.Data = &Table{}
 	}
@@ -138,7 +150,7 @@ func (b *builder) value(v *Value, n *unstable.Node) {
 	v.Pos = b.pos(n, v.Pos)
 	switch n.Kind {
 	case unstable.InlineTable:
-		v.Data = &Table{}
+		v.Data, b.inline[v] = &Table{}, true
 		for it := n.Children(); it.Next(); {
 			if it.Node().Kind == unstable.KeyValue {
 				b.keyValue(v, it.Node())
@@ -167,9 +179,12 @@ func (b *builder) pos(n *unstable.Node, fallback Pos) Pos {
 	return b.at(int(n.Raw.Offset))
 }
 
-func (b *builder) at(offset int) Pos {
-	line := sort.SearchInts(b.lines, offset+1)
-	return Pos{File: b.file, Line: line, Column: offset - b.lines[line-1] + 1}
+func (b *builder) at(offset int) Pos { return place(b.file, b.lines, offset) }
+
+// place turns an offset into a line and a column.
+func place(file string, lines []int, offset int) Pos {
+	line := sort.SearchInts(lines, offset+1)
+	return Pos{File: file, Line: line, Column: offset - lines[line-1] + 1}
 }
 
 func lineStarts(data []byte) []int {

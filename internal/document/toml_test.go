@@ -102,6 +102,10 @@ func TestParseTOMLSyntaxErrorHasPlace(t *testing.T) {
 		"\x00":              "f.toml:1:1",
 		"a = [1, 2":         "f.toml:1:",
 		"k = 'never closed": "f.toml:1:",
+
+		"a = { b = 1 }\na.c = 2\n":           "f.toml:2:1: not valid TOML: a is an inline table",
+		"a = { b = { c = 1 } }\na.b.d = 2\n": "f.toml:2:1: not valid TOML: a is an inline table",
+		"a = { b = 1 }\n[a]\nc = 2\n":        "f.toml:2:2",
 	} {
 		_, problems := ParseTOML("f.toml", []byte(text))
 		if len(problems) != 1 || !strings.HasPrefix(problems[0].String(), want) {

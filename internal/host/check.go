@@ -133,6 +133,9 @@ func (c *checker) account() {
 		c.fail("user", "leave user out to get an account of its own, or name one without a login shell",
 			"%q can log in (its shell is %s): an agent would act as that person", c.i.User, a.Shell)
 	}
+	if _, ok := c.facts.Groups[c.i.Group]; c.i.Group != "" && !ok && exists && !a.Ours {
+		c.fail("group", "create it with groupadd, or leave group out", "there is no group %q", c.i.Group)
+	}
 	for n, g := range c.i.ExtraGroups {
 		if _, ok := c.facts.Groups[g]; !ok {
 			c.fail(fmt.Sprintf("extra_groups.%d", n), "create it with groupadd, or remove it from the list", "there is no group %q", g)
@@ -198,6 +201,8 @@ func (c *checker) configFile() {
 		return
 	}
 	c.facts.ConfigFiles[p] = text
+	_, problems := document.ParseJSON(p, text)
+	c.problems = append(c.problems, problems...)
 	if os.Geteuid() == 0 {
 		c.trust(c.i.At("config_file"), "configuration file "+p, p)
 	}

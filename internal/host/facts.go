@@ -24,6 +24,9 @@ import (
 // names its place in the inventory.
 func (h *Host) Facts(ctx context.Context, inv *instance.Inventory) (plan.Facts, document.Diagnostics, error) {
 	f, problems, err := gather(ctx, inv)
+	if err == nil {
+		err = readSecrets(inv, &f)
+	}
 	if err != nil {
 		return f, problems, err
 	}
@@ -43,7 +46,6 @@ func gather(ctx context.Context, inv *instance.Inventory) (plan.Facts, document.
 		Binaries:    map[string]plan.Binary{},
 		Environment: map[string][]byte{},
 		ConfigFiles: map[string][]byte{},
-		Passwords:   map[string]string{},
 		IDs:         systemIDs(),
 	}
 	if inv.Host.UIDRange != nil {
@@ -70,15 +72,21 @@ func gather(ctx context.Context, inv *instance.Inventory) (plan.Facts, document.
 	}
 	c := checker{inv: inv, facts: &f}
 	c.run()
+	return f, c.problems, nil
+}
+
+// readSecrets reads what only root can read.
+func readSecrets(inv *instance.Inventory, f *plan.Facts) (err error) {
 	if f.Key, err = secret(plan.KeyFile); err != nil {
-		return f, c.problems, err
+		return err
 	}
+	f.Passwords = map[string]string{}
 	for _, i := range inv.Enabled() {
 		if f.Passwords[i.Name], err = password(sandbox.LayoutOf(i.Name).Password); err != nil {
-			return f, c.problems, err
+			return err
 		}
 	}
-	return f, c.problems, nil
+	return nil
 }
 
 // sandboxHost reads what the unit text depends on.

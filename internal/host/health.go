@@ -103,20 +103,31 @@ func reachable(l instance.Listen) string {
 func (h *Host) awaitHealth(ctx context.Context, i *instance.Instance, unitDir string, patience time.Duration) (Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var taken error // the port, which the server itself says in its own words only
 	for pause := probeFirst; ; pause = min(2*pause, probeLast) {
 		u, err := h.unit(ctx, i.ServiceName(), unitDir)
 		if err == nil && (u.Active == "failed" || u.Active == "inactive" || u.Restarts >= 3) {
-			return Health{}, fmt.Errorf("it does not stay up: %s (%s), %s", u.Active, u.Sub, u.Result)
+			err := fmt.Errorf("it does not stay up: %s (%s), %s", u.Active, u.Sub, u.Result)
+			if taken != nil {
+				err = fmt.Errorf("%w: %w", err, taken)
+			}
+			return Health{}, err
 		}
 		var health Health
 		if err == nil {
-			health, err = probe(ctx, i.Listen, processVariable(u.MainPID, "OPENCODE_SERVER_PASSWORD"))
+			health, err = probeUnit(ctx, u, i.Listen)
 		}
 		if err == nil {
 			return health, nil
 		}
+		if errors.Is(err, errTaken) {
+			taken = err
+		}
 		select {
 		case <-ctx.Done():
+			if why := context.Cause(ctx); !errors.Is(why, context.DeadlineExceeded) {
+				return Health{}, fmt.Errorf("not up yet: %w", why)
+			}
 			return Health{}, fmt.Errorf("not up after %s: %w", patience, err)
 		case <-time.After(pause):
 		}

@@ -54,7 +54,7 @@ func lock(ctx context.Context, name, purpose string, waiting func(string)) (func
 		select {
 		case <-ctx.Done():
 			f.Close()
-			return nil, fmt.Errorf("cannot lock %s: %w", f.Name(), ctx.Err())
+			return nil, fmt.Errorf("cannot lock %s: %w", f.Name(), context.Cause(ctx))
 		case <-time.After(lockPoll):
 		}
 	}

@@ -72,7 +72,7 @@ func (h *Host) status(ctx context.Context, s *Survey, t *plan.Target, out *Statu
 	}
 	switch {
 	case u.Active == "active":
-		health, err := probe(ctx, i.Listen, processVariable(u.MainPID, "OPENCODE_SERVER_PASSWORD"))
+		health, err := probeUnit(ctx, u, i.Listen)
 		out.State, out.Version = "healthy", health.Version
 		if err != nil {
 			out.State, out.Detail = "unhealthy", err.Error()

@@ -32,7 +32,7 @@ func (h *Host) run(ctx context.Context, verb string, j job, unit string) error {
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("cannot %s %s: %w", verb, unit, ctx.Err())
+		return fmt.Errorf("cannot %s %s: %w", verb, unit, context.Cause(ctx))
 	}
 }
 
@@ -179,8 +179,10 @@ func residentMemory(group string) uint64 {
 }
 
 // journal returns the last lines that a server and its set-up wrote since a
-// point in time.
+// point in time. An interrupted apply shows them too.
 func journal(ctx context.Context, since time.Time, lines int, units ...string) []string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
 	args := []string{"--quiet", "--no-pager", "--output=short-iso", "--no-hostname",
 		fmt.Sprintf("--since=@%.6f", float64(since.UnixMicro())/1e6), "--lines=" + strconv.Itoa(lines)}
 	for _, u := range units {

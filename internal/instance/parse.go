@@ -127,8 +127,9 @@ func (i *Instance) complete(p *parser, where string, host *Host) {
 	if i.StateDir == "" {
 		i.StateDir = filepath.Join(host.StateRoot, i.Name)
 	}
-	if i.Opencode == "" {
+	if i.Opencode == "" && host.Opencode != "" {
 		i.Opencode = host.Opencode
+		i.positions.set("opencode", host.At("opencode")) // what is wrong with it is wrong there
 	}
 }
 

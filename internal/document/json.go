@@ -1,0 +1,157 @@
+package document
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/tailscale/hujson"
+)
+
+// Bounds of a JSON document. Both are far beyond any configuration and keep a
+// hostile file from taking the memory of whoever reads it.
+const (
+	maxJSON  = 64 << 20 // bytes
+	maxDepth = 500      // of lists and tables in each other
+)
+
+// ParseJSON reads a JSON document in the dialect that opencode accepts: with
+// comments and trailing commas, with a byte order mark or CRLF, and empty. null
+// is a value of its own (Null). A key that stands twice in one object is an
+// error: readers differ in which of the two counts.
+func ParseJSON(file string, data []byte) (*Table, Diagnostics) {
+	j := jsonReader{file: file, data: bytes.TrimPrefix(data, []byte("\ufeff"))}
+	j.lines = lineStarts(j.data)
+	if len(bytes.TrimSpace(j.data)) == 0 {
+		return &Table{}, nil
+	}
+	if d := j.bounds(); d != nil {
+		return nil, Diagnostics{*d}
+	}
+	parsed, err := hujson.Parse(j.data)
+	if err != nil {
+		return nil, Diagnostics{j.syntaxError(err)}
+	}
+	v := j.value(&parsed)
+	t := v.Table()
+	if t == nil && len(j.problems) == 0 {
+		j.problems.Add(Error, v.Pos, "write { … }", "the document is %s, not an object", v.Kind())
+	}
+	if len(j.problems) > 0 {
+		return nil, j.problems
+	}
+	return t, nil
+}
+
+type jsonReader struct {
+	file     string
+	data     []byte
+	lines    []int
+	problems Diagnostics
+}
+
+// bounds refuses what the parser must not see: it recurses, and aliases its
+// input as text.
+func (j *jsonReader) bounds() *Diagnostic {
+	if len(j.data) > maxJSON {
+		return &Diagnostic{Pos: Pos{File: j.file}, Message: fmt.Sprintf("is larger than %d MiB", maxJSON>>20)}
+	}
+	if !utf8.Valid(j.data) {
+		return &Diagnostic{Pos: j.at(invalidUTF8(j.data)), Message: "not valid UTF-8", Hint: "save the file as UTF-8"}
+	}
+	// Braces in strings and comments count too: too careful, never too lax.
+	depth := 0
+	for i, c := range j.data {
+		switch c {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		if depth > maxDepth {
+			return &Diagnostic{Pos: j.at(i), Message: fmt.Sprintf("is nested more than %d deep", maxDepth)}
+		}
+	}
+	return nil
+}
+
+func invalidUTF8(data []byte) int {
+	for i := 0; i < len(data); {
+		r, n := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return len(data)
+}
+
+var hujsonPlace = regexp.MustCompile(`^hujson: line ([0-9]+), column ([0-9]+): `)
+
+func (j *jsonReader) syntaxError(err error) Diagnostic {
+	d := Diagnostic{Pos: Pos{File: j.file}, Message: "not valid JSON: " + err.Error()}
+	if m := hujsonPlace.FindStringSubmatch(err.Error()); m != nil {
+		d.Pos.Line, _ = strconv.Atoi(m[1])
+		d.Pos.Column, _ = strconv.Atoi(m[2])
+		d.Message = "not valid JSON: " + err.Error()[len(m[0]):]
+	}
+	return d
+}
+
+func (j *jsonReader) at(offset int) Pos { return place(j.file, j.lines, offset) }
+
+func (j *jsonReader) value(v *hujson.Value) *Value {
+	out := &Value{Pos: j.at(v.StartOffset)}
+	switch d := v.Value.(type) {
+	case *hujson.Object:
+		out.Data = j.object(d)
+	case *hujson.Array:
+		list := make([]*Value, len(d.Elements))
+		for i := range d.Elements {
+			list[i] = j.value(&d.Elements[i])
+		}
+		out.Data = list
+	case hujson.Literal:
+		out.Data = j.literal(d, out.Pos)
+	}
+	return out
+}
+
+func (j *jsonReader) object(o *hujson.Object) *Table {
+	t := &Table{entries: make([]Entry, 0, len(o.Members))}
+	seen := make(map[string]Pos, len(o.Members))
+	for i := range o.Members {
+		m := &o.Members[i]
+		name, _ := m.Name.Value.(hujson.Literal)
+		e := Entry{Key: name.String(), KeyPos: j.at(m.Name.StartOffset), Value: j.value(&m.Value)}
+		if first, twice := seen[e.Key]; twice {
+			j.problems.Add(Error, e.KeyPos, "keep one of them", "key %q is there already, at line %d", e.Key, first.Line)
+			continue
+		}
+		seen[e.Key] = e.KeyPos
+		t.entries = append(t.entries, e)
+	}
+	return t
+}
+
+// literal keeps an integer an integer, as long as 64 bits hold it.
+func (j *jsonReader) literal(l hujson.Literal, pos Pos) any {
+	switch l.Kind() {
+	case 'n':
+		return Null{}
+	case 't', 'f':
+		return l.Bool()
+	case '"':
+		return l.String()
+	}
+	if n, err := strconv.ParseInt(string(l), 10, 64); err == nil {
+		return n
+	}
+	f, err := strconv.ParseFloat(string(l), 64)
+	if err != nil {
+		j.problems.Add(Error, pos, "", "%s is too large for a number", l)
+	}
+	return f
+}
