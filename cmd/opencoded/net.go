@@ -30,7 +30,7 @@ before anything else, so that an instance without its rules does not start.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			loaded, err := host.EnsureRules(c.Context(), args[0])
 			if errors.Is(err, host.ErrNotRoot) {
-				err = fmt.Errorf("net ensure %w", err)
+				err = fmt.Errorf("net ensure %w (use sudo; `opencoded validate FILE` works without)", err)
 			}
 			if err != nil {
 				return exit{exitError, err}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -95,7 +96,10 @@ func (a *app) root() *cobra.Command {
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	c.Version = version
+	c.SetVersionTemplate("opencoded {{.Version}}\n")
 	c.CompletionOptions.HiddenDefaultCmd = true
+	c.SetHelpCommand(help(c))
 	c.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%v (see %s --help)", err, c.CommandPath())
@@ -139,4 +143,21 @@ func file(args []string) string {
 		return args[0]
 	}
 	return defaultInventory
+}
+
+// help is cobra's own help command, but for a topic that does not exist, which
+// is wrong usage here.
+func help(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "explain a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usage("unknown command %q (see opencoded --help)", strings.Join(args, " "))
+			}
+			c.InitDefaultHelpFlag()
+			c.InitDefaultVersionFlag()
+			return c.Help()
+		},
+	}
 }

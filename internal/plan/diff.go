@@ -126,6 +126,8 @@ func (d *differ) dir(want Dir) {
 	have := d.have.Paths[want.Path]
 	s := Step{Verb: Create, Kind: KindDirectory, Name: want.Path, Dir: &want}
 	switch {
+	case have.Exists && have.Type != fs.ModeDir && !(want.Adopt && have.Type == fs.ModeSymlink):
+		s.Why = "something else is in its place"
 	case !have.Exists:
 		s.Why = fmt.Sprintf("%s %d:%d", modeText(want.Mode), want.UID, want.GID)
 	case want.Adopt:
