@@ -27,12 +27,16 @@ type accounts struct {
 // count too. Names are asked for one by one besides the listing, because such
 // servers often do not list.
 func readAccounts(ctx context.Context, users, groups []string) (accounts, error) {
-	a := accounts{users: map[string]plan.Account{}, groups: map[string]uint32{}, taken: map[uint32]bool{}}
+	a := newAccounts()
 	err := errors.Join(
 		a.read(ctx, "group", nil), a.read(ctx, "group", groups),
 		a.read(ctx, "passwd", nil), a.read(ctx, "passwd", users),
 	)
 	return a, err
+}
+
+func newAccounts() accounts {
+	return accounts{users: map[string]plan.Account{}, groups: map[string]uint32{}, taken: map[uint32]bool{}}
 }
 
 func (a *accounts) read(ctx context.Context, database string, names []string) error {

@@ -80,8 +80,8 @@ func compiled(policies []netpolicy.Policy, n int) ([]netpolicy.Table, error) {
 // sameAccount makes sure that the rules match the process that is about to
 // start: they go by number, systemd by name.
 func sameAccount(ctx context.Context, p netpolicy.Policy) error {
-	a, err := readAccounts(ctx, []string{p.User}, []string{})
-	if err != nil {
+	a := newAccounts()
+	if err := a.read(ctx, "passwd", []string{p.User}); err != nil { // no listings: every start waits for this
 		return err
 	}
 	switch have, ok := a.users[p.User]; {

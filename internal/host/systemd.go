@@ -101,11 +101,7 @@ type unit struct {
 
 // unit asks systemd about a service. One that systemd does not know is inactive.
 func (h *Host) unit(ctx context.Context, name, unitDir string) (unit, error) {
-	p, err := h.bus.GetUnitPropertiesContext(ctx, name)
-	if err != nil {
-		return unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
-	}
-	s, err := h.bus.GetUnitTypePropertiesContext(ctx, name, "Service")
+	p, err := h.properties(ctx, name)
 	if err != nil {
 		return unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
 	}
@@ -113,19 +109,39 @@ func (h *Host) unit(ctx context.Context, name, unitDir string) (unit, error) {
 		Active:     property[string](p, "ActiveState"),
 		Sub:        property[string](p, "SubState"),
 		NeedReload: property[bool](p, "NeedDaemonReload"),
-		MainPID:    property[uint32](s, "MainPID"),
+		MainPID:    property[uint32](p, "MainPID"),
 		Enabled:    enabled(name, unitDir),
 	}}
 	u.Since = time.UnixMicro(int64(property[uint64](p, "StateChangeTimestamp")))
-	u.Restarts = property[uint32](s, "NRestarts")
-	u.Result = property[string](s, "Result")
+	u.Restarts = property[uint32](p, "NRestarts")
+	u.Result = property[string](p, "Result")
 	u.Generation = processVariable(u.MainPID, "OPENCODED_GENERATION")
-	if m := property[uint64](s, "MemoryCurrent"); m != ^uint64(0) {
+	if m := property[uint64](p, "MemoryCurrent"); m != ^uint64(0) {
 		u.Memory = m
 	} else if u.MainPID != 0 {
-		u.Memory = residentMemory(property[string](s, "ControlGroup"))
+		u.Memory = residentMemory(property[string](p, "ControlGroup"))
 	}
 	return u, nil
+}
+
+// asked are the properties that unit reads, with their interface.
+var asked = []struct{ kind, name string }{
+	{"Unit", "ActiveState"}, {"Unit", "SubState"}, {"Unit", "NeedDaemonReload"}, {"Unit", "StateChangeTimestamp"},
+	{"Service", "MainPID"}, {"Service", "NRestarts"}, {"Service", "Result"}, {"Service", "MemoryCurrent"}, {"Service", "ControlGroup"},
+}
+
+// properties asks for each by itself: a service has some 300, and all of them
+// together take systemd and the decoder several times as long as these few.
+func (h *Host) properties(ctx context.Context, unit string) (map[string]any, error) {
+	out := make(map[string]any, len(asked))
+	for _, a := range asked {
+		p, err := h.bus.GetUnitTypePropertyContext(ctx, unit, a.kind, a.name)
+		if err != nil {
+			return nil, err
+		}
+		out[a.name] = p.Value.Value()
+	}
+	return out, nil
 }
 
 func property[T any](p map[string]any, name string) T {
