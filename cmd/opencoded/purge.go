@@ -29,14 +29,15 @@ It asks first; an instance that the inventory still enables is refused.`,
 				return err
 			}
 			defer h.Close()
-			if err := a.notWanted(inventory, name); err != nil {
-				return err
-			}
 			unlock, err := a.lock(c.Context(), "opencoded purge "+name)
 			if err != nil {
 				return err
 			}
 			defer unlock()
+			// Under the lock: whoever had it may have applied an inventory anew.
+			if err := a.notWanted(inventory, name); err != nil {
+				return err
+			}
 			r, err := h.Remains(c.Context(), name)
 			if err != nil {
 				return exit{exitError, err}

@@ -333,8 +333,10 @@ func (c *checker) resolver(nameservers []netip.Addr) {
 			return
 		}
 	}
-	c.warn("network_isolation.outbound_allow_cidrs", fmt.Sprintf("add %q, or run a resolver on loopback", nameservers[0]),
-		"names will not resolve: no name server of /etc/resolv.conf is allowed")
+	// Without the instance's name: inherited from [defaults] it is one mistake.
+	const key = "network_isolation.outbound_allow_cidrs"
+	c.problems.Add(document.Warning, c.i.At(key), fmt.Sprintf("add %q, or run a resolver on loopback", nameservers[0]),
+		"%s: names will not resolve: no name server of /etc/resolv.conf is allowed", key)
 }
 
 // nameservers are the servers that a resolv.conf(5) names.

@@ -23,6 +23,8 @@ const (
 	probeTimeout = 2 * time.Second
 	probeFirst   = 50 * time.Millisecond // pause after the first failed probe, doubling
 	probeLast    = time.Second           // up to this
+	// givenUp is after how many automatic restarts a server is said not to stay up.
+	givenUp = 3
 )
 
 // Health is what a running server answered.
@@ -104,9 +106,13 @@ func (h *Host) awaitHealth(ctx context.Context, i *instance.Instance, unitDir st
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var taken error // the port, which the server itself says in its own words only
+	before := int64(-1)
 	for pause := probeFirst; ; pause = min(2*pause, probeLast) {
 		u, err := h.unit(ctx, i.ServiceName(), unitDir)
-		if err == nil && (u.Active == "failed" || u.Active == "inactive" || u.Restarts >= 3) {
+		if err == nil && before < 0 {
+			before = int64(u.Restarts) // a server may have crashed now and then in its time
+		}
+		if err == nil && (u.Active == "failed" || u.Active == "inactive" || int64(u.Restarts)-before >= givenUp) {
 			err := fmt.Errorf("it does not stay up: %s (%s), %s", u.Active, u.Sub, u.Result)
 			if taken != nil {
 				err = fmt.Errorf("%w: %w", err, taken)

@@ -110,7 +110,8 @@ func (m *Machine) Diagnose() string {
 	for _, argv := range [][]string{
 		{"systemctl", "list-units", "--failed", "--plain", "--no-legend"},
 		{"systemctl", "list-jobs", "--no-legend"},
-		{"journalctl", "--no-pager", "-b", "-n", "60"},
+		// Not the kernel's: its log is the host's, and drowns what the machine says.
+		{"journalctl", "--no-pager", "-b", "-n", "60", "_TRANSPORT=stdout", "_TRANSPORT=journal", "_TRANSPORT=syslog"},
 	} {
 		out, _ := m.Command(ctx, argv[0], argv[1:]...).CombinedOutput()
 		fmt.Fprintf(&b, "--- %s\n%s", strings.Join(argv, " "), out)

@@ -26,7 +26,9 @@ func lifecycle(t *testing.T) {
 	r := operator.Apply(t, twoInstances)
 	operator.Contains(t, "apply", r.Stdout, "alpha: healthy")
 	operator.Contains(t, "apply", r.Stdout, "beta: healthy")
+	operator.Same(t, "reloads of systemd by the first apply", reloads(t), 1)
 	operator.NothingToDo(t)
+	operator.Same(t, "reloads after the second", reloads(t), 1)
 
 	for _, name := range []string{"alpha", "beta"} {
 		s := operator.Status(t, name)
@@ -57,6 +59,11 @@ func lifecycle(t *testing.T) {
 	enter(t, "alpha").must(t, "echo kept > ~/kept")
 	removed(t, beta)
 	returned(t, beta)
+}
+
+// reloads is how often systemd has read its unit files again.
+func reloads(t *testing.T) int {
+	return strings.Count(operator.Must(t, "journalctl", "--no-pager", "-q", "-o", "cat", "_PID=1"), "Reloading")
 }
 
 // removed takes alpha out of the inventory.

@@ -74,4 +74,27 @@ func ledAstray(t *testing.T) {
 	operator.Sh(t, "rm /var/lib/opencode/instance-state/alpha/.config")
 	operator.Must(t, "opencoded", "apply")
 	operator.Same(t, "alpha", operator.Status(t, "alpha").State, "healthy")
+	ledIntoTheHost(t)
+}
+
+// ledIntoTheHost: a path within the project that is given read-only is bound
+// again at each start; a link that the agent puts there must not show it
+// something else of the host.
+func ledIntoTheHost(t *testing.T) {
+	operator.Write(t, "/data/secret", "of the host", 0o644)
+	operator.Sh(t, "mkdir -p /srv/gamma/sub/vendor && chmod -R a+rwX /srv/gamma")
+	operator.Apply(t, `
+version = 1
+[instances.gamma]
+directory = "/srv/gamma"
+listen.port = 8703
+sandbox.read_only_paths = ["/srv/gamma/sub/vendor"]
+`)
+	gamma := enter(t, "gamma")
+	gamma.refused(t, "mv sub/vendor sub/other", "busy")
+	gamma.must(t, "mv sub other && mkdir sub && ln -s /data sub/vendor")
+	operator.Same(t, "restart with a link in the place of a given path", operator.Command(t, "systemctl", "restart", "opencode-gamma").Code, 1)
+	operator.Sh(t, "rm /srv/gamma/sub/vendor && rmdir /srv/gamma/sub && mv /srv/gamma/other /srv/gamma/sub")
+	operator.Must(t, "opencoded", "apply")
+	enter(t, "gamma").must(t, "ls sub/vendor")
 }

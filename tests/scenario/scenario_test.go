@@ -35,6 +35,8 @@ var scenarios = []struct {
 	{"network-guard", networkGuard},
 	{"postgres-socket", postgresSocket},
 	{"config-lock", configLock},
+	{"accounts", accounts},
+	{"unit-directory", unitDirectory},
 }
 
 func TestMain(m *testing.M) {
