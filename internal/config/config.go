@@ -15,10 +15,10 @@ const Schema = "https://opencode.ai/config.json"
 
 // Input is what one opencode.json is made of.
 type Input struct {
-	Config *document.Table // keys of opencode.json; nil for none
-	Model  string          // becomes "model" unless Config has it; "" for none
+	Layers []*document.Table // keys of opencode.json, the earliest layer first
+	Model  string            // becomes "model" unless a layer has it; "" for none
 
-	// Instructions are paths added to those of Config. A locked configuration
+	// Instructions are paths added to those of the layers. A locked configuration
 	// names the project's AGENTS.md and CLAUDE.md here: opencode skips them
 	// where project configuration is disabled.
 	Instructions []string
@@ -30,10 +30,12 @@ func Compose(in Input) ([]byte, document.Diagnostics) {
 	var problems document.Diagnostics
 	out := &document.Table{}
 	set(out, "$schema", Schema)
-	if v := in.Config.Get("$schema"); v != nil && v.Data != Schema {
-		problems.Add(document.Error, v.Pos, "leave it out", "$schema is always %s", Schema)
+	for _, l := range in.Layers {
+		if v := l.Get("$schema"); v != nil && v.Data != Schema {
+			problems.Add(document.Error, v.Pos, "leave it out", "$schema is always %s", Schema)
+		}
 	}
-	for e := range in.Config.All() {
+	for e := range Merge(in.Layers...).All() {
 		if e.Key != "$schema" {
 			out.Set(e)
 		}

@@ -51,7 +51,7 @@ headers = { Authorization = "Bearer <{file:/run/secrets/token}>", Other = "& lon
 }
 `},
 	} {
-		got, problems := Compose(Input{Config: table(t, c.toml), Model: c.model})
+		got, problems := Compose(Input{Layers: []*document.Table{table(t, c.toml)}, Model: c.model})
 		if len(problems) > 0 {
 			t.Errorf("%s: %v", c.name, problems)
 		}
@@ -74,7 +74,7 @@ func TestComposeRefuses(t *testing.T) {
 		"a = [[07:00:00]]":      "c.toml:1:7: JSON has no dates",
 		"[x]\ny.z = 1979-05-27": "c.toml:2:7: JSON has no dates",
 	} {
-		out, problems := Compose(Input{Config: table(t, text)})
+		out, problems := Compose(Input{Layers: []*document.Table{table(t, text)}})
 		if out != nil || len(problems) != 1 || !strings.HasPrefix(problems[0].String(), want) {
 			t.Errorf("%s: got %q %v, want %s", text, out, problems, want)
 		}
@@ -82,12 +82,12 @@ func TestComposeRefuses(t *testing.T) {
 }
 
 func TestInstructionsAreAddedOnce(t *testing.T) {
-	in := Input{Config: table(t, `instructions = ["a.md", "/p/AGENTS.md"]`), Instructions: []string{"/p/AGENTS.md", "/p/CLAUDE.md"}}
+	in := Input{Layers: []*document.Table{table(t, `instructions = ["a.md", "/p/AGENTS.md"]`)}, Instructions: []string{"/p/AGENTS.md", "/p/CLAUDE.md"}}
 	got, _ := Compose(in)
 	if want := `"instructions": ["a.md","/p/AGENTS.md","/p/CLAUDE.md"]`; !strings.Contains(string(got), want) {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	list, _ := in.Config.Get("instructions").List()
+	list, _ := in.Layers[0].Get("instructions").List()
 	if len(list) != 2 {
 		t.Error("Compose changed its input")
 	}

@@ -62,9 +62,15 @@ func (ds *Diagnostics) Errorf(pos Pos, format string, args ...any) {
 // Add adds a finding. A second one of the same words at the same place is
 // dropped: a mistake in [defaults] is one mistake, however many inherit it.
 func (ds *Diagnostics) Add(s Severity, pos Pos, hint, format string, args ...any) {
-	d := Diagnostic{Severity: s, Pos: pos, Message: fmt.Sprintf(format, args...), Hint: hint}
-	if !slices.Contains(*ds, d) {
-		*ds = append(*ds, d)
+	ds.AddAll(Diagnostics{{Severity: s, Pos: pos, Message: fmt.Sprintf(format, args...), Hint: hint}})
+}
+
+// AddAll adds findings, but for those that are there already.
+func (ds *Diagnostics) AddAll(more Diagnostics) {
+	for _, d := range more {
+		if !slices.Contains(*ds, d) {
+			*ds = append(*ds, d)
+		}
 	}
 }
 

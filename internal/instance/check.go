@@ -57,11 +57,16 @@ func (c checker) listen() {
 
 func (c checker) configuration() {
 	i := c.i
-	if i.ConfigFile != "" && (i.Config.Len() > 0 || i.Model != "") {
+	if i.ConfigFile != "" && (slices.ContainsFunc(i.Config, func(t *document.Table) bool { return t.Len() > 0 }) || i.Model != "") {
 		c.warn("config_file", "remove config and model, or config_file", "is used as it is: config and model have no effect")
 	}
-	if v := i.Config.Get("model"); v != nil && i.Model != "" && v.Data != i.Model {
-		c.fail("model", "keep one of the two", "%q contradicts config.model %q", i.Model, v.Data)
+	for _, layer := range slices.Backward(i.Config) {
+		if v := layer.Get("model"); v != nil && i.Model != "" {
+			if v.Data != i.Model {
+				c.fail("model", "keep one of the two", "%q contradicts config.model %q", i.Model, v.Data)
+			}
+			break
+		}
 	}
 }
 

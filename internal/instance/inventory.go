@@ -98,8 +98,8 @@ type Instance struct {
 	Model     string // "provider/model"; "" when not given
 	ExtraArgs []string
 
-	Config     *document.Table // nil when not given
-	ConfigFile string          // used instead of a generated file; "" when not given
+	Config     []*document.Table // layers: that of the defaults, then its own
+	ConfigFile string            // used instead of a generated file; "" when not given
 	ConfigLock bool
 
 	Hooks     Hooks

@@ -172,12 +172,11 @@ func argument(v *document.Value) (string, error) {
 	return s, nil
 }
 
-func config(r *reader, i *Instance, v *document.Value) {
+func config(r *reader, _ *Instance, v *document.Value) {
 	if v.Table() == nil {
 		r.fail(v.Pos, "write [instances.NAME.config]", "expected a table, not %s", article(v.Kind()))
-		return
 	}
-	i.Config = v.Table()
+	// The layers stay apart, see parser.instance.
 }
 
 // ownedDirectives would break what opencoded promises elsewhere.

@@ -99,6 +99,12 @@ func (p *parser) instance(e document.Entry, defaults *document.Table, host *Host
 	p.aliases(where, own)
 	i := newInstance(e.Key, e.KeyPos)
 	read(p, where, instanceKeys, i, document.Merge(defaults, own))
+	// Configurations are layers, for internal/config to merge by its own rules.
+	for _, t := range []*document.Table{defaults, own} {
+		if v := t.Get("config"); v != nil && v.Table() != nil {
+			i.Config = append(i.Config, v.Table())
+		}
+	}
 	i.complete(p, where, host)
 	return i
 }

@@ -193,14 +193,14 @@ func (b *builder) config() string {
 	if i.ConfigFile != "" {
 		return string(b.facts.ConfigFiles[i.ConfigFile])
 	}
-	in := config.Input{Config: i.Config, Model: i.Model}
+	in := config.Input{Layers: i.Config, Model: i.Model}
 	if i.ConfigLock {
 		for _, name := range []string{"AGENTS.md", "CLAUDE.md"} {
 			in.Instructions = append(in.Instructions, filepath.Join(i.Directory, name))
 		}
 	}
 	text, problems := config.Compose(in)
-	*b.problems = append(*b.problems, problems...)
+	b.problems.AddAll(problems)
 	return string(text)
 }
 
