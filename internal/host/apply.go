@@ -318,7 +318,7 @@ func (r *run) service(ctx context.Context, l plan.Lane) {
 		}
 		r.watch(Event{Instance: l.Instance, State: "waiting for health"})
 		var health Health
-		health, err = r.h.awaitHealth(ctx, i, r.s.Inventory.Host.UnitDir, patience)
+		health, err = r.h.awaitHealth(ctx, r.s.Desired.Target(l.Instance), r.s.Inventory.Host.UnitDir, patience)
 		out.Health = &health
 	}
 	if err != nil {

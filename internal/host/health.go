@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/opencoded/opencoded/internal/instance"
+	"github.com/opencoded/opencoded/internal/plan"
 )
 
 // Timings of the probe.
@@ -102,10 +103,10 @@ func reachable(l instance.Listen) string {
 
 // awaitHealth probes a server until it is up, until systemd gives up on it, or
 // until its time is over. The error is the last probe's.
-func (h *Host) awaitHealth(ctx context.Context, i *instance.Instance, unitDir string, patience time.Duration) (Health, error) {
+func (h *Host) awaitHealth(ctx context.Context, t *plan.Target, unitDir string, patience time.Duration) (Health, error) {
+	i := t.Instance
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var taken error // the port, which the server itself says in its own words only
 	before := int64(-1)
 	for pause := probeFirst; ; pause = min(2*pause, probeLast) {
 		u, err := h.unit(ctx, i.ServiceName(), unitDir)
@@ -114,7 +115,8 @@ func (h *Host) awaitHealth(ctx context.Context, i *instance.Instance, unitDir st
 		}
 		if err == nil && (u.Active == "failed" || u.Active == "inactive" || int64(u.Restarts)-before >= givenUp) {
 			err := fmt.Errorf("it does not stay up: %s (%s), %s", u.Active, u.Sub, u.Result)
-			if taken != nil {
+			// The server says this in words of its own, if at all.
+			if taken := listensAlone(i.Listen, t.Account.UID); errors.Is(taken, errTaken) {
 				err = fmt.Errorf("%w: %w", err, taken)
 			}
 			return Health{}, err
@@ -125,9 +127,6 @@ func (h *Host) awaitHealth(ctx context.Context, i *instance.Instance, unitDir st
 		}
 		if err == nil {
 			return health, nil
-		}
-		if errors.Is(err, errTaken) {
-			taken = err
 		}
 		select {
 		case <-ctx.Done():

@@ -141,9 +141,9 @@ func Service(in Input) (string, error) {
 	return u.text()
 }
 
-// Setup renders opencode-NAME-setup.service. It runs once before each start of
-// the server that an operator or apply asks for, as the instance's user, in
-// exactly its sandbox: hooks see what the server sees and can do no more.
+// Setup renders opencode-NAME-setup.service. It runs before each start of the
+// server, an automatic one included, as the instance's user, in exactly its
+// sandbox: hooks see what the server sees and can do no more.
 func Setup(in Input) (string, error) {
 	i, u := in.Instance, &unit{}
 	u.comment(strings.TrimPrefix(Marker, "# "))

@@ -83,7 +83,7 @@ func nftablesWorks(t *testing.T, m *machine.Machine) {
 		t.Errorf("the packet was not counted:\n%s", got)
 	}
 	if _, err := os.Stat("/proc/sys/net/netfilter/nf_log_all_netns"); err != nil {
-		t.Skip("not in the first network namespace: the kernel logs for that one only")
+		tier.Need(t, "machine", errors.New("not in the first network namespace: the kernel logs for that one only (run it on the host itself)"))
 	}
 	await(t, "the drop in the journal of the kernel", func() bool {
 		out, _ := m.Output(t.Context(), "journalctl", "--dmesg", "--output=cat", "--grep=machine-test-blocked: ", "--quiet")
