@@ -52,7 +52,7 @@ func (a *app) table(list []host.Status) {
 	fmt.Fprintln(w, "INSTANCE\tSTATE\tSINCE\tPID\tMEMORY\tADDRESS\tEGRESS\tBLOCKED\tDRIFT")
 	for _, s := range list {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", s.Instance, s.State, since(s.Since), orDash(s.PID),
-			bytes(s.Memory), text(s.Address), text(s.Egress), s.Blocked, drift(s.Drift))
+			mebibytes(s.Memory), text(s.Address), text(s.Egress), s.Blocked, drift(s.Drift))
 	}
 	w.Flush()
 	for _, s := range list {
@@ -97,7 +97,7 @@ func since(t time.Time) string {
 	}
 }
 
-func bytes(n uint64) string {
+func mebibytes(n uint64) string {
 	if n == 0 {
 		return "-"
 	}
