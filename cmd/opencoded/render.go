@@ -29,6 +29,7 @@ func terminal(w io.Writer) bool {
 // Colours of the terminal (ECMA-48).
 const (
 	bold   = "1"
+	faint  = "2"
 	red    = "31"
 	green  = "32"
 	yellow = "33"

@@ -104,7 +104,7 @@ func (a *app) root() *cobra.Command {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%v (see %s --help)", err, c.CommandPath())
 	})
-	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.purge(), a.net(), a.version())
+	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.purge(), a.net(), a.config(), a.wrap(), a.version())
 	return c
 }
 
@@ -114,6 +114,8 @@ func usage(format string, args ...any) error {
 
 // atMost and exactly are argument checks whose failure is a usage error.
 func atMost(n int) cobra.PositionalArgs { return checked(cobra.MaximumNArgs(n)) }
+
+func atLeast(n int) cobra.PositionalArgs { return checked(cobra.MinimumNArgs(n)) }
 
 func exactly(n int) cobra.PositionalArgs { return checked(cobra.ExactArgs(n)) }
 

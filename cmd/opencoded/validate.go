@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/host"
+	"github.com/opencoded/opencoded/internal/instance"
 	"github.com/opencoded/opencoded/internal/plan"
 )
 
@@ -14,9 +16,10 @@ func (a *app) validate() *cobra.Command {
 	var onHost bool
 	c := &cobra.Command{
 		Use: "validate [FILE]", Short: "check an inventory",
-		Long: `Check an inventory. Without --host this is pure: any file, any user, any machine,
-and no look at it. With --host the paths, accounts, binaries and permissions of
-this host are checked too, as plan and apply do.`,
+		Long: `Check an inventory and the layers, agents, skills and commands that stand beside
+or below it. Without --host this is pure: any file, any user, any machine, and no
+look at what else is there. With --host the paths, accounts, binaries and
+permissions of this host are checked too, as plan and apply do.`,
 		Example: "  opencoded validate instances.toml\n  sudo opencoded validate --host",
 		Args:    atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -33,7 +36,8 @@ this host are checked too, as plan and apply do.`,
 				problems.Sort()
 			}
 			if inv != nil && len(problems.Errors()) == 0 {
-				problems = append(problems, plan.CheckConfigurations(inv)...)
+				problems.AddAll(plan.CheckConfigurations(inv, host.Reader{Within: within(inv, onHost)}))
+				problems.Sort()
 			}
 			a.report(problems)
 			return a.verdict(file(args), len(problems.Errors()) == 0, problems)
@@ -41,6 +45,15 @@ this host are checked too, as plan and apply do.`,
 	}
 	c.Flags().BoolVar(&onHost, "host", false, "also check this host")
 	return c
+}
+
+// within is the directory that a look at an inventory keeps to: what is named
+// relative to it is part of it; the rest is this host's.
+func within(inv *instance.Inventory, onHost bool) string {
+	if onHost {
+		return ""
+	}
+	return filepath.Dir(inv.File)
 }
 
 func (a *app) verdict(path string, valid bool, problems document.Diagnostics) error {

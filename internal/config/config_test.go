@@ -1,11 +1,13 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/schema"
 )
 
 func table(t *testing.T, text string) *document.Table {
@@ -18,29 +20,28 @@ func table(t *testing.T, text string) *document.Table {
 }
 
 func TestCompose(t *testing.T) {
-	for _, c := range []struct{ name, toml, model, want string }{
-		{"nothing", "", "", `{"$schema":"https://opencode.ai/config.json"}` + "\n"},
+	for _, c := range []struct{ name, toml, want string }{
+		{"nothing", "", `{"$schema":"https://opencode.ai/config.json"}` + "\n"},
 		{"order of a permission map", `
-permission = { "*" = "ask", "git *" = "allow", bash = "deny" }`, "a/b", `{
+permission = { "*" = "ask", "git_*" = "allow", bash = "deny" }`, `{
   "$schema": "https://opencode.ai/config.json",
-  "permission": {"*":"ask","git *":"allow","bash":"deny"},
-  "model": "a/b"
+  "permission": {"*":"ask","git_*":"allow","bash":"deny"}
 }
 `},
 		{"long things are indented, references pass literally", `
 "$schema" = "https://opencode.ai/config.json"
 share = "disabled"
-[provider.x.options]
+[provider.openai.options]
 apiKey = "{env:KEY}"
-timeout = 1.5
-headers = { Authorization = "Bearer <{file:/run/secrets/token}>", Other = "& long enough to need lines" }`, "", `{
+timeout = 15
+headers = { Authorization = "Bearer <{file:/run/secrets/token}>", Other = "& long enough to need lines" }`, `{
   "$schema": "https://opencode.ai/config.json",
   "share": "disabled",
   "provider": {
-    "x": {
+    "openai": {
       "options": {
         "apiKey": "{env:KEY}",
-        "timeout": 1.5,
+        "timeout": 15,
         "headers": {
           "Authorization": "Bearer <{file:/run/secrets/token}>",
           "Other": "& long enough to need lines"
@@ -51,9 +52,11 @@ headers = { Authorization = "Bearer <{file:/run/secrets/token}>", Other = "& lon
 }
 `},
 	} {
-		got, problems := Compose(Input{Layers: []*document.Table{table(t, c.toml)}, Model: c.model})
-		if len(problems) > 0 {
-			t.Errorf("%s: %v", c.name, problems)
+		bundle, problems := Load(nil, "", Source{Table: table(t, c.toml), Name: "c.toml"})
+		out, more := Compose(Input{Bundle: bundle, Schemas: schema.Builtin()})
+		got := out.Config
+		if len(problems) > 0 || len(more) > 0 {
+			t.Errorf("%s: %v %v", c.name, problems, more)
 		}
 		if string(got) != c.want {
 			t.Errorf("%s: got\n%swant\n%s", c.name, got, c.want)
@@ -66,7 +69,7 @@ headers = { Authorization = "Bearer <{file:/run/secrets/token}>", Other = "& lon
 
 func TestComposeRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		`"$schema" = "x"`:       "c.toml:1:13: $schema is always",
+		`"$schema" = "x"`:       "c.toml:1:13: $schema of opencode.json is always",
 		"a = 9007199254740993":  "c.toml:1:5: 9007199254740993 is too large",
 		"a = [1, inf]":          "c.toml:1:9: JSON has no",
 		"a = { b = nan }":       "c.toml:1:11: JSON has no",
@@ -74,21 +77,34 @@ func TestComposeRefuses(t *testing.T) {
 		"a = [[07:00:00]]":      "c.toml:1:7: JSON has no dates",
 		"[x]\ny.z = 1979-05-27": "c.toml:2:7: JSON has no dates",
 	} {
-		out, problems := Compose(Input{Layers: []*document.Table{table(t, text)}})
-		if out != nil || len(problems) != 1 || !strings.HasPrefix(problems[0].String(), want) {
-			t.Errorf("%s: got %q %v, want %s", text, out, problems, want)
+		bundle, _ := Load(nil, "", Source{Table: table(t, text), Name: "c.toml"})
+		out, problems := Compose(Input{Bundle: bundle, Schemas: schema.Builtin(), AllowUnknown: true})
+		problems = problems.Errors()
+		if out.Config != nil || len(problems) != 1 || !strings.HasPrefix(problems[0].String(), want) {
+			t.Errorf("%s: got %q %v, want %s", text, out.Config, problems, want)
 		}
 	}
 }
 
-func TestInstructionsAreAddedOnce(t *testing.T) {
-	in := Input{Layers: []*document.Table{table(t, `instructions = ["a.md", "/p/AGENTS.md"]`)}, Instructions: []string{"/p/AGENTS.md", "/p/CLAUDE.md"}}
-	got, _ := Compose(in)
-	if want := `"instructions": ["a.md","/p/AGENTS.md","/p/CLAUDE.md"]`; !strings.Contains(string(got), want) {
-		t.Errorf("got %s, want %s", got, want)
+// A locked configuration names what the project instructs by absolute path.
+func TestInstructionsOfAProject(t *testing.T) {
+	l := table(t, `instructions = ["a.md", "/p/AGENTS.md", "~/b.md", "https://x/c.md", "docs/*.md"]`)
+	bundle, _ := Load(nil, "", Source{Table: l, Name: "c.toml"})
+	got, problems := Compose(Input{Bundle: bundle, Schemas: schema.Builtin(), Project: "/p"})
+	if len(problems) > 0 {
+		t.Fatal(problems)
 	}
-	list, _ := in.Layers[0].Get("instructions").List()
-	if len(list) != 2 {
+	want := `["/p/a.md","/p/AGENTS.md","~/b.md","https://x/c.md","/p/docs/*.md","/p/CLAUDE.md"]`
+	var out struct{ Instructions json.RawMessage }
+	if err := json.Unmarshal(got.Config, &out); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, out.Instructions); err != nil || b.String() != want {
+		t.Errorf("got %s %v, want %s", b.String(), err, want)
+	}
+	list, _ := l.Get("instructions").List()
+	if len(list) != 5 || list[0].Data != "a.md" {
 		t.Error("Compose changed its input")
 	}
 }

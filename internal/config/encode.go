@@ -52,6 +52,13 @@ func encode(t *document.Table) []byte {
 	return b.Bytes()
 }
 
+// encodeValue writes one value as it would stand in the file.
+func encodeValue(v *document.Value) []byte {
+	var b bytes.Buffer
+	write(&b, v, 0)
+	return b.Bytes()
+}
+
 func write(b *bytes.Buffer, v *document.Value, depth int) {
 	start := b.Len()
 	compact(b, v)

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/schema"
 )
 
 // Merge lays layers over each other, the earliest first, and returns what they
@@ -13,7 +14,7 @@ import (
 // Objects merge key by key, in depth; an overridden key keeps its place and a
 // new one comes last, because order is meaning (in a permission map the last
 // matching rule wins). Scalars, and values of another type, replace. Lists that
-// are sets by meaning (see sets) unite without repeats, other lists replace;
+// are sets by meaning (schema.IsSet) unite without repeats, other lists replace;
 // {"$append": […]} and {"$replace": …} say otherwise. null removes what earlier
 // layers set; an object that only nulls left empty goes with it.
 //
@@ -28,17 +29,10 @@ func Merge(layers ...*document.Table) *document.Table {
 	return v.Table()
 }
 
-// sets are the lists in which a value counts once and order does not matter
-// between layers.
-var sets = [][]string{
-	{"instructions"}, {"plugin"}, {"skills", "paths"}, {"skills", "urls"}, {"watcher", "ignore"},
-	{"disabled_providers"}, {"enabled_providers"},
-}
-
 // patch is what one layer, or several that were composed, does to a value that
 // earlier layers may have set.
 type patch struct {
-	kind   kind
+	kind   effect
 	pos    document.Pos
 	value  *document.Value // kind replace
 	extend []extension     // kind extend
@@ -46,13 +40,13 @@ type patch struct {
 	fresh  bool            // kind object: what earlier layers set is gone
 }
 
-type kind int
+type effect int
 
 const (
-	remove  kind = iota // null: takes the value away
-	replace             // puts another in its place, whatever it was
-	extend              // adds to a list
-	object              // changes some keys
+	remove  effect = iota // null: takes the value away
+	replace               // puts another in its place, whatever it was
+	extend                // adds to a list
+	object                // changes some keys
 )
 
 // extension is an element to be added; a unique one only if it is not there.
@@ -82,7 +76,7 @@ func readValue(v *document.Value, path []string) patch {
 	case document.Null:
 		p = patch{kind: remove, pos: v.Pos}
 	case []*document.Value:
-		if slices.ContainsFunc(sets, func(s []string) bool { return slices.Equal(s, path) }) {
+		if schema.IsSet(path) {
 			p = patch{kind: extend, pos: v.Pos, extend: extensions(d, true)}
 		}
 	case *document.Table:

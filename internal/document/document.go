@@ -11,10 +11,13 @@
 package document
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
+
+	"github.com/BurntSushi/toml"
 )
 
 // Pos is a place in a file. Line and Column count from 1, the column in bytes;
@@ -45,14 +48,29 @@ type Value struct {
 
 // Table returns the value as a table, or nil.
 func (v *Value) Table() *Table {
+	if v == nil {
+		return nil
+	}
 	t, _ := v.Data.(*Table)
 	return t
 }
 
 // List returns the value as a list; the second result is false for anything else.
 func (v *Value) List() ([]*Value, bool) {
+	if v == nil {
+		return nil, false
+	}
 	l, ok := v.Data.([]*Value)
 	return l, ok
+}
+
+// Text returns the value as a string; the second result is false for anything else.
+func (v *Value) Text() (string, bool) {
+	if v == nil {
+		return "", false
+	}
+	s, ok := v.Data.(string)
+	return s, ok
 }
 
 // Kind names the type in the words of the TOML specification.
@@ -104,6 +122,7 @@ type Entry struct {
 // Table is a table with its keys in the order of the file.
 type Table struct {
 	entries []Entry
+	places  map[string]int // of a large table: where each key stands in entries
 }
 
 // Len is the number of keys.
@@ -165,12 +184,16 @@ func (t *Table) Set(e Entry) {
 		return
 	}
 	t.entries = append(t.entries, e)
+	if t.places != nil {
+		t.places[e.Key] = len(t.entries) - 1
+	}
 }
 
 // Rename gives an entry another key, keeping its place.
 func (t *Table) Rename(from, to string) {
 	if i := t.index(from); i >= 0 {
 		t.entries[i].Key = to
+		t.places = nil
 	}
 }
 
@@ -178,6 +201,7 @@ func (t *Table) Rename(from, to string) {
 func (t *Table) Delete(key string) {
 	if i := t.index(key); i >= 0 {
 		t.entries = slices.Delete(t.entries, i, i+1)
+		t.places = nil
 	}
 }
 
@@ -194,9 +218,27 @@ func (t *Table) Clone() *Table {
 	return c
 }
 
-// A linear search: tables of a configuration hold a handful of keys.
+// largeTable is from where on a table is searched through a map. Most tables of a
+// configuration hold a handful of keys; one of a hundred thousand shall not cost
+// the square of that.
+const largeTable = 24
+
 func (t *Table) index(key string) int {
-	return slices.IndexFunc(t.entries, func(e Entry) bool { return e.Key == key })
+	if len(t.entries) < largeTable {
+		return slices.IndexFunc(t.entries, func(e Entry) bool { return e.Key == key })
+	}
+	if t.places == nil {
+		t.places = make(map[string]int, len(t.entries))
+		for i, e := range t.entries {
+			if _, twice := t.places[e.Key]; !twice {
+				t.places[e.Key] = i
+			}
+		}
+	}
+	if i, ok := t.places[key]; ok {
+		return i
+	}
+	return -1
 }
 
 // Merge lays over on base and returns a new table. Tables merge key by key, in
@@ -232,6 +274,17 @@ func Join(path ...string) string {
 		b.WriteString(key)
 	}
 	return b.String()
+}
+
+// SplitKey reads a key path as Join writes it: dotted, with quotes around what
+// cannot stand bare.
+func SplitKey(key string) ([]string, error) {
+	var holder map[string]any
+	m, err := toml.Decode(key+" = 0", &holder)
+	if keys := m.Keys(); err == nil && strings.Count(key, "\n") == 0 && len(keys) > 0 {
+		return keys[len(keys)-1], nil
+	}
+	return nil, errors.New(`not a key (write it as in a TOML file: mcp.github.url, permission.bash."git *")`)
 }
 
 func bare(r rune) bool {

@@ -179,6 +179,8 @@ func write(s plan.Step) error {
 		return writeFile(*s.File)
 	case s.Link != nil:
 		return makeLink(*s.Link)
+	case s.Kind == plan.KindFile && s.Verb == plan.Remove:
+		return removeFile(s.Name)
 	}
 	return nil
 }

@@ -72,6 +72,9 @@ func gather(ctx context.Context, inv *instance.Inventory) (plan.Facts, document.
 	}
 	c := checker{inv: inv, facts: &f}
 	c.run()
+	bundles, found := plan.Configurations(inv, Reader{Trusted: os.Geteuid() == 0})
+	f.Bundles = bundles
+	c.problems.AddAll(found)
 	return f, c.problems, nil
 }
 

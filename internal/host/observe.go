@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,6 +57,7 @@ func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired pla
 		Units:  map[string]plan.Unit{},
 		Tables: map[string]netpolicy.Table{},
 		Stale:  map[string][]string{},
+		Strays: map[string][]string{},
 	}
 	if err := observePaths(desired, &o); err != nil {
 		return o, err
@@ -103,10 +105,41 @@ func observePaths(d plan.Desired, o *plan.Observed) error {
 		err := errors.Join(
 			all(t.Dirs, t.Files...), all(nil, t.Units...),
 			see(filepath.Join(t.Link.Below, t.Link.Name), false),
+			observeStrays(t, o),
 		)
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// observeStrays finds what stands in an instance's own tree of configuration and
+// is not wanted there, the deepest first.
+func observeStrays(t plan.Target, o *plan.Observed) error {
+	wanted := map[string]bool{t.Tree: true}
+	for _, d := range t.Dirs {
+		wanted[d.Path] = true
+	}
+	for _, f := range t.Files {
+		wanted[f.Path] = true
+	}
+	var strays []string
+	err := filepath.WalkDir(t.Tree, func(path string, _ fs.DirEntry, err error) error {
+		if isNotExist(err) {
+			return nil
+		}
+		if err == nil && !wanted[path] {
+			strays = append(strays, path)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot look at %s: %w", t.Tree, err)
+	}
+	slices.Reverse(strays)
+	if len(strays) > 0 {
+		o.Strays[t.Instance.Name] = strays
 	}
 	return nil
 }

@@ -57,11 +57,12 @@ func (c checker) listen() {
 
 func (c checker) configuration() {
 	i := c.i
-	if i.ConfigFile != "" && (slices.ContainsFunc(i.Config, func(t *document.Table) bool { return t.Len() > 0 }) || i.Model != "") {
-		c.warn("config_file", "remove config and model, or config_file", "is used as it is: config and model have no effect")
+	if i.ConfigFile != "" && slices.ContainsFunc(i.Layers, func(l Layer) bool { return l.File != "" || l.Table.Len() > 0 }) {
+		c.warn("config_file", "remove the others, or config_file",
+			"is used as it is: config, config_layers, model, agents, skills and commands have no effect")
 	}
-	for _, layer := range slices.Backward(i.Config) {
-		if v := layer.Get("model"); v != nil && i.Model != "" {
+	for _, layer := range slices.Backward(i.Layers) {
+		if v := layer.Table.Get("model"); v != nil && i.Model != "" && v.Pos != i.At("model") {
 			if v.Data != i.Model {
 				c.fail("model", "keep one of the two", "%q contradicts config.model %q", i.Model, v.Data)
 			}

@@ -32,7 +32,8 @@ const (
 
 // Inventory is one validated file.
 type Inventory struct {
-	File      string
+	Name      string // as whoever asked named the file; what it names is relative to it
+	File      string // absolute
 	Host      Host
 	Instances []*Instance // sorted by name; disabled ones included
 }
@@ -98,8 +99,8 @@ type Instance struct {
 	Model     string // "provider/model"; "" when not given
 	ExtraArgs []string
 
-	Config     []*document.Table // layers: that of the defaults, then its own
-	ConfigFile string            // used instead of a generated file; "" when not given
+	Layers     []Layer // of its configuration, the earliest first: those of the defaults, then its own
+	ConfigFile string  // used instead of a generated file; "" when not given
 	ConfigLock bool
 
 	Hooks     Hooks
@@ -140,6 +141,13 @@ type Listen struct {
 
 func (l Listen) String() string {
 	return netip.AddrPortFrom(l.Address, l.Port).String()
+}
+
+// Layer is one layer of a configuration: a file, or a table of the inventory.
+type Layer struct {
+	File  string          // as written: absolute, or relative to the inventory
+	Table *document.Table // instead of a file: keys of opencode.json, or names of agents, skills and commands
+	Pos   document.Pos    // where a file is named
 }
 
 // Variable is one environment variable.

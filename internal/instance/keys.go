@@ -2,6 +2,7 @@ package instance
 
 import (
 	"net/netip"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -69,7 +70,12 @@ var instanceKeys = []key[Instance]{
 	{"extra_args", "[]", "arguments put behind those of opencode serve",
 		many(func(i *Instance) *[]string { return &i.ExtraArgs }, argument)},
 
+	{"config_layers", "[]", "files of keys of opencode.json (TOML, JSON or JSONC), relative to the inventory; config comes last",
+		many(func(*Instance) *[]string { return new([]string) }, layerPath)},
 	{"config", "{}", "keys of opencode.json", config},
+	{"agents", "{}", "markdown files of agents, by name", namedFiles},
+	{"skills", "{}", "folders of skills with their SKILL.md, by name", namedFiles},
+	{"commands", "{}", "markdown files of commands, by name", namedFiles},
 	{"config_file", "", "an opencode.json used as it is instead of a generated one",
 		one(func(i *Instance) *string { return &i.ConfigFile }, path)},
 	{"config_lock", "true", "the agent cannot override the configuration",
@@ -176,7 +182,34 @@ func config(r *reader, _ *Instance, v *document.Value) {
 	if v.Table() == nil {
 		r.fail(v.Pos, "write [instances.NAME.config]", "expected a table, not %s", article(v.Kind()))
 	}
-	// The layers stay apart, see parser.instance.
+	// The layers stay apart, see layersOf.
+}
+
+// layerPath accepts an absolute path, or one relative to the inventory.
+func layerPath(v *document.Value) (string, error) {
+	s, err := line(v)
+	switch {
+	case err != nil:
+		return "", err
+	case s == "":
+		return "", refuse("write the path of a file", "is empty")
+	case len(s) > maxPath:
+		return "", refuse("choose a shorter one", "no path can be that long (%d bytes)", len(s))
+	}
+	return filepath.Clean(s), nil
+}
+
+// namedFiles reads { name = "path" }. What the files hold is internal/config's.
+func namedFiles(r *reader, _ *Instance, v *document.Value) {
+	if v.Table() == nil {
+		r.fail(v.Pos, "write "+r.key+` = { NAME = "path" }`, "expected a table, not %s", article(v.Kind()))
+		return
+	}
+	for e := range v.Table().All() {
+		at := *r
+		at.key = r.key + "." + document.Join(e.Key)
+		take(&at, e.Value, layerPath)
+	}
 }
 
 // ownedDirectives would break what opencoded promises elsewhere.

@@ -42,7 +42,7 @@ func (p *parser) inventory(root *document.Table) *Inventory {
 		}
 	}
 	p.version(root)
-	inv := &Inventory{File: p.file, Host: Host{StateRoot: StateRoot, UnitDir: UnitDir}}
+	inv := &Inventory{Name: p.file, File: p.file, Host: Host{StateRoot: StateRoot, UnitDir: UnitDir}}
 	if t := p.table(root, "host"); t != nil {
 		read(p, "host", hostKeys, &inv.Host, t)
 	}
@@ -99,14 +99,48 @@ func (p *parser) instance(e document.Entry, defaults *document.Table, host *Host
 	p.aliases(where, own)
 	i := newInstance(e.Key, e.KeyPos)
 	read(p, where, instanceKeys, i, document.Merge(defaults, own))
-	// Configurations are layers, for internal/config to merge by its own rules.
+	i.complete(p, where, host)
 	for _, t := range []*document.Table{defaults, own} {
-		if v := t.Get("config"); v != nil && v.Table() != nil {
-			i.Config = append(i.Config, v.Table())
+		i.Layers = append(i.Layers, layersOf(t)...)
+		if v := t.Get("model"); v != nil && i.At("model") == v.Pos && i.Model != "" {
+			i.Layers = append(i.Layers, Layer{Table: modelLayer(i.Model, v.Pos)})
 		}
 	}
-	i.complete(p, where, host)
 	return i
+}
+
+// layersOf lists the layers of a configuration that a table of the inventory
+// names: files first, then what stands in the inventory itself. They stay apart,
+// for internal/config to merge by its own rules.
+func layersOf(t *document.Table) []Layer {
+	var out []Layer
+	files, _ := t.Get("config_layers").List()
+	for _, v := range files {
+		if file, err := layerPath(v); err == nil {
+			out = append(out, Layer{File: file, Pos: v.Pos})
+		}
+	}
+	if c := t.Get("config").Table(); c != nil {
+		out = append(out, Layer{Table: c})
+	}
+	named := &document.Table{}
+	for _, key := range []string{"agents", "skills", "commands"} {
+		if e, ok := t.Entry(key); ok && e.Value.Table() != nil {
+			named.Set(e)
+		}
+	}
+	if named.Len() > 0 {
+		out = append(out, Layer{Table: named})
+	}
+	return out
+}
+
+// modelLayer says the key model as opencode.json does; `opencode serve` has no
+// argument for it.
+func modelLayer(model string, pos document.Pos) *document.Table {
+	t := &document.Table{}
+	t.Set(document.Entry{Key: "model", KeyPos: pos, Value: &document.Value{Pos: pos, Data: model}})
+	return t
 }
 
 // newInstance holds the defaults that do not depend on other keys.

@@ -111,12 +111,12 @@ state_dir = "/data/own"
 	}
 	equal(t, "b.Environment", strings.Join(env, " "), "TZ=UTC A=2 B=3")
 	var keys []string
-	for _, layer := range b.Config {
-		for e := range layer.Get("permission").Table().All() {
+	for _, layer := range b.Layers {
+		for e := range layer.Table.Get("permission").Table().All() {
 			keys = append(keys, e.Key+"="+e.Value.Data.(string))
 		}
 	}
-	equal(t, "layers of b.Config.permission", strings.Join(keys, " "), "*=ask bash=deny bash=allow edit=ask")
+	equal(t, "layers of b.permission", strings.Join(keys, " "), "*=ask bash=deny bash=allow edit=ask")
 	equal(t, "a.User", a.User, "opencode-a")
 	equal(t, "a.Group", a.Group, "opencode-a")
 	equal(t, "position of an own value", b.At("log_level").String(), "i.toml:17:13")

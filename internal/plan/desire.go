@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencoded/opencoded/internal/config"
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/instance"
 	"github.com/opencoded/opencoded/internal/netpolicy"
@@ -164,12 +163,8 @@ func (b *builder) files() {
 	own := func(path, content string) File {
 		return File{Path: path, Mode: 0o640, GID: a.GID, Content: content}
 	}
-	b.t.Files = append(b.t.Files,
-		own(l.ConfigFile(), b.config()),
-		// Without it opencode tries to write one and answers every request with 500.
-		own(filepath.Join(l.Config, ".gitignore"), "*\n"),
-		File{Path: filepath.Join(l.Empty, ".gitignore"), Mode: 0o644, Content: "*\n"},
-	)
+	b.configuration()
+	b.t.Files = append(b.t.Files, File{Path: filepath.Join(l.Empty, ".gitignore"), Mode: 0o644, Content: "*\n"})
 	scripts := sandbox.Scripts(i)
 	for _, name := range sortedKeys(scripts) {
 		f := own(filepath.Join(l.Setup, name), scripts[name])
@@ -186,22 +181,6 @@ func (b *builder) files() {
 
 func (b *builder) password() string {
 	return "OPENCODE_SERVER_PASSWORD=" + b.facts.Passwords[b.i.Name] + "\n"
-}
-
-func (b *builder) config() string {
-	i := b.i
-	if i.ConfigFile != "" {
-		return string(b.facts.ConfigFiles[i.ConfigFile])
-	}
-	in := config.Input{Layers: i.Config, Model: i.Model}
-	if i.ConfigLock {
-		for _, name := range []string{"AGENTS.md", "CLAUDE.md"} {
-			in.Instructions = append(in.Instructions, filepath.Join(i.Directory, name))
-		}
-	}
-	text, problems := config.Compose(in)
-	b.problems.AddAll(problems)
-	return string(text)
 }
 
 func (b *builder) egress() {
@@ -266,16 +245,29 @@ func (b *builder) generation(units [2]string) Generation {
 	}
 	return Generation{
 		hash(key, "unit", sandbox.Identity(units[0]), sandbox.Identity(units[1])),
-		hash(key, "configuration", b.file(b.layout.ConfigFile())),
+		hash(key, "configuration", b.configured()...),
 		hash(key, "environment file", environment...),
 		hash(key, "set-up", hooks...),
 		hash(key, "opencode binary", b.facts.Binaries[i.Opencode].Stamp),
 	}
 }
 
-func (b *builder) file(path string) string {
+// configured is all that opencode reads of its configuration when it starts.
+// tui.json is the terminal's, not the server's.
+func (b *builder) configured() []string {
+	text := []string{b.file(b.layout.ConfigFile()).Content}
+	for _, f := range b.t.Files {
+		name, below := strings.CutPrefix(f.Path, b.layout.Config+"/")
+		if below && name != "opencode.json" && name != "tui.json" && name != ".gitignore" {
+			text = append(text, name, f.Mode.String(), f.Content)
+		}
+	}
+	return text
+}
+
+func (b *builder) file(path string) File {
 	n := slices.IndexFunc(b.t.Files, func(f File) bool { return f.Path == path })
-	return b.t.Files[n].Content
+	return b.t.Files[n]
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -348,18 +340,4 @@ func (a *allocator) next(name string, problems *document.Diagnostics, pos docume
 	problems.Add(document.Error, pos, "set host.uid_range to a free range, such as [70000, 79999]",
 		"no free id for %q between %d and %d", name, a.ids.First, a.ids.Last)
 	return 0
-}
-
-// CheckConfigurations composes the configuration of every instance that has one
-// of its own and returns what is wrong with it. It is the part of Desire that
-// needs no host.
-func CheckConfigurations(inv *instance.Inventory) document.Diagnostics {
-	var problems document.Diagnostics
-	for _, i := range inv.Instances {
-		if i.ConfigFile == "" {
-			b := builder{i: i, problems: &problems}
-			b.config()
-		}
-	}
-	return problems
 }

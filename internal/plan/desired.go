@@ -10,9 +10,11 @@ package plan
 import (
 	"io/fs"
 
+	"github.com/opencoded/opencoded/internal/config"
 	"github.com/opencoded/opencoded/internal/instance"
 	"github.com/opencoded/opencoded/internal/netpolicy"
 	"github.com/opencoded/opencoded/internal/sandbox"
+	"github.com/opencoded/opencoded/internal/schema"
 )
 
 // Places that are shared by all instances.
@@ -41,10 +43,12 @@ type Facts struct {
 	Taken    map[uint32]bool    // ids that a user or a group has
 	IDs      instance.UIDRange  // from which new accounts get their id
 
-	Binaries    map[string]Binary // by path, as the inventory names it
-	Environment map[string][]byte // content of environment files; a missing optional one is absent
-	ConfigFiles map[string][]byte // content of each config_file
-	Passwords   map[string]string // by instance name; fresh where there is none yet
+	Binaries    map[string]Binary        // by path, as the inventory names it
+	Environment map[string][]byte        // content of environment files; a missing optional one is absent
+	ConfigFiles map[string][]byte        // content of each config_file
+	Bundles     map[string]config.Bundle // what the configuration is made of, by instance name
+	Schemas     map[string]schema.Set    // of each binary's version, by path as the inventory names it
+	Passwords   map[string]string        // by instance name; fresh where there is none yet
 }
 
 // Account is a user of the host with its primary group.
@@ -80,6 +84,7 @@ type Target struct {
 	Dirs       []Dir
 	Files      []File
 	Link       Link
+	Tree       string // a directory of which nothing but what is named here shall be there
 	Policy     netpolicy.Policy
 	Egress     *netpolicy.Table // nil when egress is not restricted
 	Units      []File           // set-up first

@@ -59,6 +59,9 @@ func (d *differ) target(t *Target) Lane {
 	for _, f := range t.Files {
 		d.file(KindFile, f)
 	}
+	for _, path := range d.have.Strays[i.Name] {
+		d.add(Step{Verb: Remove, Kind: KindFile, Name: path, Why: "no longer part of the configuration"})
+	}
 	d.link(t.Link)
 	d.table(netpolicy.EgressTable(i.Name), t.Egress)
 	before := len(l.Steps)

@@ -3,6 +3,7 @@ package plan
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"github.com/opencoded/opencoded/internal/config"
 	"github.com/opencoded/opencoded/internal/instance"
 	"github.com/opencoded/opencoded/internal/sandbox"
 )
@@ -25,7 +27,7 @@ const (
 
 // fixed is the host on which every test plans. It holds one person's account,
 // one that opencoded made earlier, and a few ids that are taken.
-func fixed(inv *instance.Inventory) Facts {
+func fixed(inv *instance.Inventory, beside ...txtar.File) Facts {
 	f := Facts{
 		Sandbox: sandbox.Host{Opencoded: opencodedBinary, SystemdVersion: 252, ResolvDir: "/run/systemd/resolve", Shell: "/bin/bash"},
 		Key:     []byte("a key that only tests use"),
@@ -54,9 +56,43 @@ func fixed(inv *instance.Inventory) Facts {
 		}
 		if i.ConfigFile != "" {
 			f.ConfigFiles[i.ConfigFile] = []byte("{\n  // an operator's own\n  \"share\": \"manual\"\n}\n")
+			beside = append(beside, txtar.File{Name: i.ConfigFile, Data: f.ConfigFiles[i.ConfigFile]})
 		}
 	}
+	f.Bundles, _ = Configurations(inv, archive(beside)) // what is wrong shows in what follows
 	return f
+}
+
+// archive is what stands beside an inventory, as a config.Reader.
+type archive []txtar.File
+
+func (a archive) Read(path string) (config.Content, error) {
+	for _, f := range a {
+		if f.Name == path {
+			return config.Content{Data: f.Data, Executable: strings.HasSuffix(path, ".sh")}, nil
+		}
+	}
+	return config.Content{}, fs.ErrNotExist
+}
+
+func (a archive) List(dir string) ([]string, error) {
+	var out []string
+	for _, f := range a {
+		if rest, below := strings.CutPrefix(f.Name, dir+"/"); below {
+			out = append(out, rest)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// inputs are the files of a scenario that stand beside its inventory.
+func inputs(a *txtar.Archive) []txtar.File {
+	n := 1
+	for n < len(a.Files) && strings.HasPrefix(a.Files[n].Name, "beside/") {
+		n++
+	}
+	return a.Files[1:n:n] // others append to it
 }
 
 // scenario is one archive of testdata with what is planned for it.
@@ -74,17 +110,17 @@ func scenarios(t *testing.T) []scenario {
 	}
 	var out []scenario
 	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
+		a, err := txtar.ParseFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
-		inv := parse(t, string(archive.Files[0].Data))
-		facts := fixed(inv)
+		inv := parse(t, string(a.Files[0].Data))
+		facts := fixed(inv, inputs(a)...)
 		if name == "new-systemd" {
 			facts.Sandbox.SystemdVersion = 257
 		}
-		out = append(out, scenario{name, archive, desire(t, inv, facts)})
+		out = append(out, scenario{name, a, desire(t, inv, facts)})
 	}
 	return out
 }
@@ -112,7 +148,7 @@ func desire(t testing.TB, inv *instance.Inventory, facts Facts) Desired {
 func TestGolden(t *testing.T) {
 	for _, s := range scenarios(t) {
 		t.Run(s.name, func(t *testing.T) {
-			got := &txtar.Archive{Comment: s.archive.Comment, Files: append(s.archive.Files[:1:1], rendered(s.want)...)}
+			got := &txtar.Archive{Comment: s.archive.Comment, Files: slices.Concat(s.archive.Files[:1], inputs(s.archive), rendered(s.want))}
 			path := filepath.Join("testdata", s.name+".txtar")
 			if *update {
 				if err := os.WriteFile(path, txtar.Format(got), 0o644); err != nil {

@@ -12,6 +12,7 @@ type Observed struct {
 	Units     map[string]Unit            // by unit name
 	Tables    map[string]netpolicy.Table // marked tables that are loaded
 	Stale     map[string][]string        // files of wanted instances in the other unit directory, by instance
+	Strays    map[string][]string        // what is in Target.Tree and not wanted, by instance; the deepest first
 	Leftovers []Leftover                 // of instances that are no longer wanted, sorted by name
 	Blocked   map[string]netpolicy.Counter
 }

@@ -31,7 +31,7 @@ network_isolation = { enable = true, outbound_allow_cidrs = ["10.0.0.0/8"] }
 		{name: "time to start", toml: base + "start_timeout = \"5m\"\n", action: ActNone},
 
 		{name: "configuration", toml: base + "config.share = \"disabled\"\n", action: ActRestart, why: "configuration changed"},
-		{name: "model", toml: base + "model = \"a/b\"\n", action: ActRestart, why: "configuration changed"},
+		{name: "model", toml: base + "model = \"anthropic/b\"\n", action: ActRestart, why: "configuration changed"},
 		{name: "environment", toml: base + "environment.A = \"1\"\n", action: ActRestart, why: "unit changed"},
 		{name: "port", toml: base + "listen.port = 9000\n", action: ActRestart, why: "unit changed"},
 		{name: "hook", toml: base + "hooks.pre_init = \"true\"\n", action: ActRestart, why: "unit changed, set-up changed"},

@@ -19,7 +19,8 @@ const (
 	toml       = "github.com/BurntSushi/toml"
 	tomlSyntax = "github.com/pelletier/go-toml/v2/"
 	jsonc      = "github.com/tailscale/hujson"
-	jsonSchema = "github.com/santhosh-tekuri/jsonschema/"
+	jsonSchema = "github.com/google/jsonschema-go/"
+	yaml       = "github.com/goccy/go-yaml"
 	diffs      = "github.com/aymanbagabas/go-udiff"
 	nftables   = "github.com/google/nftables"
 	netlink    = "github.com/mdlayher/netlink"
@@ -28,6 +29,7 @@ const (
 	cobra      = "github.com/spf13/cobra"
 	zap        = "go.uber.org/zap"
 	sys        = "golang.org/x/sys/"
+	zstd       = "github.com/klauspost/compress/zstd"
 	terminal   = "golang.org/x/term"
 )
 
@@ -46,21 +48,23 @@ var rules = []struct {
 	pkg string
 	rule
 }{
-	{"internal/document", rule{pure: true, foreign: []string{toml, tomlSyntax, jsonc}}},
+	{"internal/document", rule{pure: true, foreign: []string{toml, tomlSyntax, jsonc, yaml}}},
 	{"internal/instance", rule{pure: true, project: []string{"internal/document"}}},
-	{"internal/config", rule{pure: true, project: []string{"internal/document"}, foreign: []string{jsonSchema}}},
+	{"internal/schema", rule{pure: true, project: []string{"internal/document"}, foreign: []string{jsonSchema}}},
+	{"internal/config", rule{pure: true, project: []string{"internal/document", "internal/schema"}}},
 	{"internal/sandbox", rule{pure: true, project: []string{"internal/instance"}}},
 	// Its other half is the only netlink code: see TestNetpolicyHalves.
 	{"internal/netpolicy", rule{foreign: []string{nftables, netlink, sys}}},
 	{"internal/plan", rule{pure: true, foreign: []string{diffs}, project: []string{
-		"internal/document", "internal/instance", "internal/config", "internal/sandbox", "internal/netpolicy"}}},
+		"internal/document", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy"}}},
 	{"internal/host", rule{foreign: []string{systemd, dbus, sys}, project: []string{
-		"internal/document", "internal/instance", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan"}}},
+		"internal/document", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan"}}},
 	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap}, project: []string{
 		"internal/document", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host"}}},
+	{"internal/tree", rule{foreign: []string{zstd}}},
 	{"cmd/opencoded", rule{foreign: []string{cobra, zap, terminal, sys}, project: []string{
-		"internal/document", "internal/instance", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan",
-		"internal/host", "internal/daemon"}}},
+		"internal/document", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan",
+		"internal/host", "internal/daemon", "internal/tree"}}},
 }
 
 // effects are packages of the standard library that reach the host.

@@ -1,0 +1,414 @@
+package schema
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/opencoded/opencoded/internal/document"
+)
+
+// Fault is the kind of a violation.
+type Fault int
+
+// The kinds.
+const (
+	Unknown Fault = iota // a key that opencode does not know, and would drop
+	Missing              // a key that must be there
+	WrongType
+	NotOneOf // a value that is none of those allowed
+	OutOfRange
+)
+
+// Violation is one reason why a document is not valid.
+type Violation struct {
+	Path    []string // to the value; of a key that is missing, to where it belongs
+	Pos     document.Pos
+	Fault   Fault
+	Nearest string // the key or value that was probably meant; may be empty
+	Message string
+	Hint    string // the remedy; may be empty
+
+	found    string   // what stands there, as JSON
+	literals []string // values that would fit, as JSON
+	forms    []string // types of the schema, or patterns, that would fit
+	pending  bool     // known only once opencode has filled in {env:…} or {file:…}
+}
+
+// explainer finds the reasons for what the library has rejected. It knows the
+// keywords that opencode's schemas use; another one is the library's to enforce,
+// and its words are printed.
+type explainer struct {
+	file string
+	root *jsonschema.Schema
+}
+
+func (e explainer) resolve(s *jsonschema.Schema) *jsonschema.Schema {
+	for s != nil && s.Ref != "" {
+		s = e.root.Defs[strings.TrimPrefix(s.Ref, "#/$defs/")]
+	}
+	return s
+}
+
+func (e explainer) explain(s *jsonschema.Schema, v *document.Value, path []string) []Violation {
+	s = e.resolve(s)
+	if s == nil {
+		return nil
+	}
+	if alternatives := slices.Concat(s.AnyOf, s.OneOf); len(alternatives) > 0 {
+		var branches [][]Violation
+		for _, a := range alternatives {
+			found := e.explain(a, v, path)
+			if len(found) == 0 {
+				return nil
+			}
+			branches = append(branches, found)
+		}
+		return choose(branches, v, path)
+	}
+	if s.Type != "" && !fits(s.Type, v) {
+		return []Violation{wrongType(v, path, []string{s.Type})}
+	}
+	if allowed := values(s); allowed != nil {
+		if text, ok := scalarText(v); !ok || !slices.Contains(allowed, text) {
+			return []Violation{notOneOf(v, path, allowed)}
+		}
+	}
+	out := limits(s, v, path)
+	switch d := v.Data.(type) {
+	case *document.Table:
+		out = append(out, e.object(s, d, v.Pos, path)...)
+	case []*document.Value:
+		for i, element := range d {
+			below := append(slices.Clone(path), strconv.Itoa(i))
+			switch {
+			case i < len(s.PrefixItems):
+				out = append(out, e.explain(s.PrefixItems[i], element, below)...)
+			case s.Items != nil:
+				out = append(out, e.explain(s.Items, element, below)...)
+			}
+		}
+	}
+	return out
+}
+
+func (e explainer) object(s *jsonschema.Schema, t *document.Table, pos document.Pos, path []string) []Violation {
+	var out []Violation
+	for _, key := range s.Required {
+		if t.Get(key) == nil {
+			out = append(out, Violation{Path: append(slices.Clone(path), key), Pos: pos, Fault: Missing,
+				Message: fmt.Sprintf("%s: %q is missing", e.place(path), key), Hint: missingHint(e.resolve(s.Properties[key]), key)})
+		}
+	}
+	closed := s.AdditionalProperties != nil && s.AdditionalProperties.Not != nil
+	for entry := range t.All() {
+		below := append(slices.Clone(path), entry.Key)
+		if p, known := s.Properties[entry.Key]; known {
+			out = append(out, e.explain(p, entry.Value, below)...)
+			continue
+		}
+		if closed {
+			out = append(out, e.unknown(s, entry, path, below))
+		} else if s.AdditionalProperties != nil {
+			out = append(out, e.explain(s.AdditionalProperties, entry.Value, below)...)
+		}
+	}
+	return out
+}
+
+// unknown is the violation that matters most: opencode drops such a key without
+// a word, so that a misspelt policy is no policy.
+func (e explainer) unknown(s *jsonschema.Schema, entry document.Entry, path, below []string) Violation {
+	known := slices.Sorted(maps.Keys(s.Properties))
+	v := Violation{Path: below, Pos: entry.KeyPos, Fault: Unknown,
+		Nearest: document.Nearest(entry.Key, known), Message: fmt.Sprintf("unknown key %q in %s", entry.Key, e.place(path))}
+	switch remedy := foreignRemedy(path, entry.Key); {
+	case remedy != "":
+		v.Nearest, v.Hint = "", remedy
+	case v.Nearest != "":
+		v.Hint = fmt.Sprintf("did you mean %q?", v.Nearest)
+	case len(known) <= 12:
+		v.Hint = "it knows " + strings.Join(known, ", ")
+	default:
+		v.Hint = "see opencoded config options"
+	}
+	return v
+}
+
+// place names where something stands; the root is the file itself.
+func (e explainer) place(path []string) string {
+	if len(path) == 0 {
+		return e.file
+	}
+	return document.Join(path...)
+}
+
+// choose picks, of the alternatives that a value fits none of, the one that was
+// most likely meant, and returns its violations.
+func choose(branches [][]Violation, v *document.Value, path []string) []Violation {
+	// Of another type altogether, or none of the listed values: one sentence says
+	// what would fit.
+	about := func(b []Violation) bool {
+		return len(b) == 1 && len(b[0].Path) == len(path) && b[0].Fault != Missing && b[0].Fault != Unknown
+	}
+	deeper := slices.DeleteFunc(slices.Clone(branches), about)
+	if len(deeper) == 0 {
+		return []Violation{combine(branches, v)}
+	}
+	// A key such as "type" tells alternatives apart: one that allows its value was meant.
+	told := deeper
+	for _, b := range deeper {
+		for _, n := range b {
+			if n.Fault == NotOneOf && len(n.Path) == len(path)+1 {
+				told = slices.DeleteFunc(slices.Clone(told), func(b []Violation) bool {
+					return slices.ContainsFunc(b, func(o Violation) bool {
+						return (o.Fault == NotOneOf || o.Fault == Unknown) && slices.Equal(o.Path, n.Path)
+					})
+				})
+			}
+		}
+	}
+	if len(told) > 0 {
+		return slices.MinFunc(told, fewer)
+	}
+	best := slices.Clone(slices.MinFunc(deeper, fewer))
+	for i, n := range best {
+		if n.Fault != NotOneOf {
+			continue
+		}
+		for _, b := range deeper {
+			for _, o := range b {
+				if o.Fault == NotOneOf && slices.Equal(o.Path, n.Path) {
+					best[i].literals = dedupe(append(slices.Clone(best[i].literals), o.literals...))
+				}
+			}
+		}
+		best[i].describe()
+	}
+	return best
+}
+
+func fewer(a, b []Violation) int { return len(a) - len(b) }
+
+// combine makes one violation of alternatives that each refuse the value itself.
+func combine(branches [][]Violation, v *document.Value) Violation {
+	out := branches[0][0]
+	out.literals, out.forms = nil, nil
+	typesOnly := true
+	for _, b := range branches {
+		if b[0].Fault == OutOfRange && b[0].forms == nil {
+			return b[0] // of the right type, and only too much or too little
+		}
+		out.literals = dedupe(append(out.literals, b[0].literals...))
+		out.forms = dedupe(append(out.forms, b[0].forms...))
+		out.pending = out.pending || b[0].pending
+		if b[0].Fault != WrongType {
+			typesOnly = false
+			out.Fault = b[0].Fault
+		}
+	}
+	if typesOnly {
+		return wrongType(v, out.Path, out.forms)
+	}
+	out.found, _ = scalarText(v)
+	out.describe()
+	return out
+}
+
+func dedupe(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func wrongType(v *document.Value, path, types []string) Violation {
+	words := make([]string, len(types))
+	for i, t := range types {
+		words[i] = typeWords[t]
+	}
+	out := Violation{Path: path, Pos: v.Pos, Fault: WrongType, forms: types,
+		Message: fmt.Sprintf("%s: expected %s, not %s", document.Join(path...), strings.Join(words, " or "), kindWords(v))}
+	text, isText := v.Data.(string)
+	switch {
+	case isText && len(types) == 1 && types[0] == "array":
+		out.Hint = fmt.Sprintf("write [%q]", text)
+	case isText && reference.MatchString(text):
+		out.Hint = "opencode fills in references inside of strings only"
+	case isText && slices.ContainsFunc(types, func(t string) bool { return t == "integer" || t == "number" || t == "boolean" }):
+		out.Hint = "write it without quotes"
+	}
+	return out
+}
+
+var typeWords = map[string]string{
+	"string": "a string", "number": "a number", "integer": "a whole number", "boolean": "true or false",
+	"object": "a table of keys", "array": "a list", "null": "null",
+}
+
+func kindWords(v *document.Value) string {
+	switch v.Data.(type) {
+	case string:
+		return "a string"
+	case int64:
+		return "a whole number"
+	case float64:
+		return "a number with a fraction"
+	case bool:
+		return "true or false"
+	case *document.Table:
+		return "a table of keys"
+	case []*document.Value:
+		return "a list"
+	case document.Null:
+		return "null"
+	}
+	return "a " + v.Kind()
+}
+
+func fits(typ string, v *document.Value) bool {
+	switch d := v.Data.(type) {
+	case string:
+		return typ == "string"
+	case bool:
+		return typ == "boolean"
+	case int64:
+		return typ == "integer" || typ == "number"
+	case float64:
+		return typ == "number" || typ == "integer" && d == math.Trunc(d)
+	case *document.Table:
+		return typ == "object"
+	case []*document.Value:
+		return typ == "array"
+	case document.Null:
+		return typ == "null"
+	}
+	return false
+}
+
+// reference is what opencode fills in when it reads the file.
+var reference = regexp.MustCompile(`\{(env|file):[^}]*\}`)
+
+func notOneOf(v *document.Value, path, allowed []string) Violation {
+	text, _ := scalarText(v)
+	out := Violation{Path: path, Pos: v.Pos, Fault: NotOneOf, found: text, literals: allowed}
+	if s, ok := v.Data.(string); ok {
+		out.pending = reference.MatchString(s)
+	}
+	out.describe()
+	return out
+}
+
+// describe words the message from what stands there and what is allowed.
+func (v *Violation) describe() {
+	v.Nearest, v.Hint = "", ""
+	if s, err := strconv.Unquote(v.found); err == nil {
+		v.Nearest = document.Nearest(s, unquoted(v.literals))
+	}
+	if v.Nearest != "" {
+		v.Hint = fmt.Sprintf("did you mean %q?", v.Nearest)
+	}
+	fitting := slices.Clone(v.literals)
+	for _, f := range v.forms {
+		switch words, isType := typeWords[f]; {
+		case isType:
+			fitting = append(fitting, words)
+		default:
+			fitting = append(fitting, "of the form "+f)
+		}
+	}
+	noun := "one of "
+	if len(fitting) == 1 {
+		noun = ""
+	}
+	v.Message = fmt.Sprintf("%s: %s is not %s%s", document.Join(v.Path...), v.found, noun, strings.Join(fitting, ", "))
+}
+
+func unquoted(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if u, err := strconv.Unquote(s); err == nil {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// values are those that a schema lists, as they are written in JSON; nil when it
+// lists none.
+func values(s *jsonschema.Schema) []string {
+	list := s.Enum
+	if s.Const != nil {
+		list = []any{*s.Const}
+	}
+	var out []string
+	for _, a := range list {
+		if t, ok := a.(string); ok {
+			out = append(out, strconv.Quote(t))
+		} else {
+			out = append(out, fmt.Sprint(a))
+		}
+	}
+	return out
+}
+
+func scalarText(v *document.Value) (string, bool) {
+	switch d := v.Data.(type) {
+	case string:
+		return strconv.Quote(d), true
+	case bool, int64, float64:
+		return fmt.Sprint(d), true
+	}
+	return kindWords(v), false
+}
+
+func limits(s *jsonschema.Schema, v *document.Value, path []string) []Violation {
+	fail := func(format string, args ...any) []Violation {
+		return []Violation{{Path: path, Pos: v.Pos, Fault: OutOfRange,
+			Message: document.Join(path...) + ": " + fmt.Sprintf(format, args...)}}
+	}
+	n, numeric := number(v)
+	switch {
+	case numeric && s.Minimum != nil && n < *s.Minimum:
+		return fail("%v is too small: at least %v", n, *s.Minimum)
+	case numeric && s.ExclusiveMinimum != nil && n <= *s.ExclusiveMinimum:
+		return fail("%v is too small: more than %v", n, *s.ExclusiveMinimum)
+	case numeric && s.Maximum != nil && n > *s.Maximum:
+		return fail("%v is too large: at most %v", n, *s.Maximum)
+	}
+	if list, ok := v.List(); ok {
+		switch {
+		case s.MinItems != nil && len(list) < *s.MinItems:
+			return fail("%d elements are too few: at least %d", len(list), *s.MinItems)
+		case s.MaxItems != nil && len(list) > *s.MaxItems:
+			return fail("%d elements are too many: at most %d", len(list), *s.MaxItems)
+		}
+	}
+	if text, ok := v.Data.(string); ok && s.Pattern != "" {
+		if rule, err := regexp.Compile(s.Pattern); err == nil && !rule.MatchString(text) {
+			out := fail("%q does not have the form %s", text, s.Pattern)
+			out[0].forms, out[0].pending = []string{s.Pattern}, reference.MatchString(text)
+			return out
+		}
+	}
+	return nil
+}
+
+func number(v *document.Value) (float64, bool) {
+	switch d := v.Data.(type) {
+	case int64:
+		return float64(d), true
+	case float64:
+		return d, true
+	}
+	return 0, false
+}
