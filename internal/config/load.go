@@ -46,6 +46,16 @@ type Bundle struct {
 	files     []File     // to stand beside the configuration
 }
 
+// Empty reports whether the bundle says nothing at all.
+func (b Bundle) Empty() bool {
+	for _, l := range b.layers {
+		if l.table.Len() > 0 {
+			return false
+		}
+	}
+	return len(b.documents) == 0
+}
+
 // File is a file that stands in the configuration directory.
 type File struct {
 	Path       string // relative to the directory, with slashes

@@ -62,9 +62,10 @@ var rules = []struct {
 	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap}, project: []string{
 		"internal/document", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host"}}},
 	{"internal/tree", rule{foreign: []string{zstd}}},
+	{"internal/wrap", rule{pure: true, project: []string{"internal/config", "internal/schema", "internal/tree"}}},
 	{"cmd/opencoded", rule{foreign: []string{cobra, zap, terminal, sys}, project: []string{
 		"internal/document", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan",
-		"internal/host", "internal/daemon", "internal/tree"}}},
+		"internal/host", "internal/daemon", "internal/tree", "internal/wrap"}}},
 }
 
 // effects are packages of the standard library that reach the host.

@@ -25,6 +25,10 @@ func main() {
 }
 
 func run(args []string) error {
+	if len(args) == 1 && args[0] == "--version" {
+		_, err := fmt.Println("1.18.33")
+		return err
+	}
 	if len(args) == 0 || args[0] != "serve" {
 		return fmt.Errorf("want: opencode serve [FLAG]..., not %q", args)
 	}
