@@ -182,15 +182,15 @@ func (c *composer) validate(s *schema.Schema, t *document.Table) {
 	for _, v := range found {
 		severity := document.Error
 		if v.Fault == schema.Unknown {
-			if v.Nearest != "" {
-				c.fix(v.Pos, document.Edit{Path: v.Path, Rename: v.Nearest})
+			if v.Instead != "" {
+				c.fix(v.Pos, document.Edit{Path: v.Path, Rename: v.Instead})
 			}
 			if c.in.AllowUnknown {
 				severity, v.Message = document.Warning, v.Message+" is passed on, for opencode to use or to drop"
 			}
 		}
-		if v.Fault == schema.NotOneOf && v.Nearest != "" {
-			c.fix(v.Pos, document.Edit{Path: v.Path, Replace: &document.Value{Data: v.Nearest}})
+		if v.Fault == schema.NotOneOf && v.Instead != "" {
+			c.fix(v.Pos, document.Edit{Path: v.Path, Replace: &document.Value{Data: v.Instead}})
 		}
 		c.problems.Add(severity, v.Pos, v.Hint, "%s", v.Message)
 	}

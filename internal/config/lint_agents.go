@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -41,7 +42,7 @@ func (l *linter) agentList() string {
 // agentRenames are keys that other tools and versions use, by opencode's name.
 var agentRenames = map[string]string{
 	"instruction": "prompt", "instructions": "prompt", "system": "prompt", "systemPrompt": "prompt", "system_prompt": "prompt",
-	"disabled": "disable", "topP": "top_p", "max_steps": "steps", "permissions": "permission", "desc": "description", "colour": "color",
+	"disabled": "disable", "topP": "top_p", "max_steps": "steps", "desc": "description", "colour": "color",
 }
 
 // agentKeys: an agent takes any key, and what opencode does not know becomes an
@@ -58,14 +59,16 @@ func (l *linter) agentKeys() {
 					l.problems.Add(document.Error, e.KeyPos, `use permission, with its rules: { bash = "ask" }`, "unknown key %q in %s: opencode 1.x refuses it", e.Key, where)
 					continue
 				}
-				meant := agentRenames[e.Key]
-				if meant == "" {
-					meant = document.Nearest(e.Key, known)
+				certain := agentRenames[e.Key]
+				if certain == "" {
+					certain = document.Unmistakable(e.Key, known)
 				}
 				hint := "if it is an option of the model, put it into options"
-				if meant != "" {
+				if meant := cmp.Or(certain, document.Nearest(e.Key, known)); meant != "" {
 					hint = "did you mean \"" + meant + "\"? An option of the model belongs into options"
-					l.fix(e.KeyPos, document.Edit{Path: []string{key, agent.Key, e.Key}, Rename: meant})
+				}
+				if certain != "" && t.Get(certain) == nil {
+					l.fix(e.KeyPos, document.Edit{Path: []string{key, agent.Key, e.Key}, Rename: certain})
 				}
 				l.warn(e.KeyPos, hint, "%s.%s is not a key of an agent; opencode passes it to the model as an option", where, document.Join(e.Key))
 			}

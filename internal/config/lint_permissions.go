@@ -36,7 +36,9 @@ func (l *linter) permission(where string, path []string, t *document.Table) {
 		} else if !slices.Contains(known, e.Key) && !strings.ContainsAny(e.Key, "*_?") {
 			if near := document.Nearest(e.Key, known); near != "" && l.t.Get("mcp").Table().Get(e.Key) == nil {
 				l.warn(e.KeyPos, "did you mean \""+near+"\"?", "%s governs no tool of opencode's own", at)
-				l.fix(e.KeyPos, document.Edit{Path: below(path, e.Key), Rename: near})
+				if near == document.Unmistakable(e.Key, known) {
+					l.fix(e.KeyPos, document.Edit{Path: below(path, e.Key), Rename: near})
+				}
 			}
 		}
 		l.rules(at, below(path, e.Key), e.Key, e.Value.Table())

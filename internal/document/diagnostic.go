@@ -105,13 +105,36 @@ func (ds Diagnostics) of(want ...Severity) Diagnostics {
 // when none is near. Case, hyphens, underscores and dots do not count, so that
 // camelCase and kebab-case spellings find their key.
 func Nearest(word string, candidates []string) string {
-	best, bestDistance := "", 1+len(word)/3
+	best, _ := nearest(word, candidates)
+	return best
+}
+
+// Unmistakable returns the candidate that alone is a single slip away from word,
+// or "" when there is none or a choice: good enough to repair without asking.
+func Unmistakable(word string, candidates []string) string {
+	best, slips := nearest(word, candidates)
+	if slips > 1 {
+		return ""
+	}
 	for _, c := range candidates {
-		if d := distance(fold(word), fold(c)); d < bestDistance {
-			best, bestDistance = c, d
+		if c != best && distance(fold(word), fold(c)) <= 1 {
+			return ""
 		}
 	}
 	return best
+}
+
+// nearest also tells how many slips are between. Of several as near it takes the
+// one of the same length: letters are swapped more often than left out.
+func nearest(word string, candidates []string) (best string, slips int) {
+	slips = 1 + len(word)/3
+	for _, c := range candidates {
+		d := distance(fold(word), fold(c))
+		if d < slips || d == slips && best != "" && len(c) == len(word) && len(best) != len(word) {
+			best, slips = c, d
+		}
+	}
+	return best, slips
 }
 
 func fold(s string) string {

@@ -31,7 +31,7 @@ type Violation struct {
 	Path    []string // to the value; of a key that is missing, to where it belongs
 	Pos     document.Pos
 	Fault   Fault
-	Nearest string // the key or value that was probably meant; may be empty
+	Instead string // the key or value that was meant without doubt; mostly empty
 	Message string
 	Hint    string // the remedy; may be empty
 
@@ -127,12 +127,14 @@ func (e explainer) object(s *jsonschema.Schema, t *document.Table, pos document.
 func (e explainer) unknown(s *jsonschema.Schema, entry document.Entry, path, below []string) Violation {
 	known := slices.Sorted(maps.Keys(s.Properties))
 	v := Violation{Path: below, Pos: entry.KeyPos, Fault: Unknown,
-		Nearest: document.Nearest(entry.Key, known), Message: fmt.Sprintf("unknown key %q in %s", entry.Key, e.place(path))}
-	switch remedy := foreignRemedy(path, entry.Key); {
+		Instead: document.Unmistakable(entry.Key, known), Message: fmt.Sprintf("unknown key %q in %s", entry.Key, e.place(path))}
+	remedy, instead := foreignKey(path, entry.Key)
+	near := document.Nearest(entry.Key, known)
+	switch {
 	case remedy != "":
-		v.Nearest, v.Hint = "", remedy
-	case v.Nearest != "":
-		v.Hint = fmt.Sprintf("did you mean %q?", v.Nearest)
+		v.Instead, v.Hint = instead, remedy
+	case near != "":
+		v.Hint = fmt.Sprintf("did you mean %q?", near)
 	case len(known) <= 12:
 		v.Hint = "it knows " + strings.Join(known, ", ")
 	default:
@@ -310,12 +312,12 @@ func notOneOf(v *document.Value, path, allowed []string) Violation {
 
 // describe words the message from what stands there and what is allowed.
 func (v *Violation) describe() {
-	v.Nearest, v.Hint = "", ""
+	v.Instead, v.Hint = "", ""
 	if s, err := strconv.Unquote(v.found); err == nil {
-		v.Nearest = document.Nearest(s, unquoted(v.literals))
-	}
-	if v.Nearest != "" {
-		v.Hint = fmt.Sprintf("did you mean %q?", v.Nearest)
+		v.Instead = document.Unmistakable(s, unquoted(v.literals))
+		if near := document.Nearest(s, unquoted(v.literals)); near != "" {
+			v.Hint = fmt.Sprintf("did you mean %q?", near)
+		}
 	}
 	fitting := slices.Clone(v.literals)
 	for _, f := range v.forms {
