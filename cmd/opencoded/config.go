@@ -69,13 +69,19 @@ func (f *composition) schemas() (schema.Set, error) {
 	return set, nil
 }
 
-func (f *composition) compose(bundle config.Bundle) (config.Output, document.Diagnostics, error) {
+// compose composes what was read, for a project of its own or for any (""), and
+// adds what it finds to what reading has found.
+func (f *composition) compose(bundle config.Bundle, project string, problems *document.Diagnostics) (config.Output, error) {
 	set, err := f.schemas()
 	if err != nil {
-		return config.Output{}, nil, err
+		return config.Output{}, err
 	}
-	out, problems := config.Compose(config.Input{Bundle: bundle, Schemas: set, AllowUnknown: f.allowUnknown, Strict: f.strict})
-	return out, problems, nil
+	out, found := config.Compose(config.Input{
+		Bundle: bundle, Schemas: set, Project: project, AllowUnknown: f.allowUnknown, Strict: f.strict,
+	})
+	problems.AddAll(found)
+	problems.Sort()
+	return out, nil
 }
 
 // layerSources are the files that a command names.
@@ -86,7 +92,7 @@ func layerSources(paths []string) ([]config.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, config.Source{Path: p, Dir: filepath.Dir(absolute)})
+		out = append(out, config.Source{Path: p, Original: filepath.Dir(absolute)})
 	}
 	return out, nil
 }

@@ -38,15 +38,10 @@ the same, byte by byte, for the same layers.`,
 			if err != nil {
 				return err
 			}
-			if len(problems.Errors()) > 0 {
-				return a.refusedLayers(problems)
-			}
-			out, more, err := f.compose(bundle)
+			out, err := f.compose(bundle, "", &problems)
 			if err != nil {
 				return err
 			}
-			problems.AddAll(more)
-			problems.Sort()
 			if len(problems.Errors()) > 0 {
 				return a.refusedLayers(problems)
 			}

@@ -67,8 +67,7 @@ place, in JSON files, what can be meant in one way only; comments stay.`,
 
 func (f *composition) check(s subject) (document.Diagnostics, []config.Fix, error) {
 	bundle, problems := config.Load(host.Reader{}, "", s.sources...)
-	out, more, err := f.compose(bundle)
-	problems.AddAll(more)
+	out, err := f.compose(bundle, "", &problems)
 	return problems, out.Fixes, err
 }
 

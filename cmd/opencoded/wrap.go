@@ -68,25 +68,18 @@ What is baked in holds against everything that a project brings; with
 
 // wrapped composes the configuration for where the program will find it.
 func (a *app) wrapped(f composition, projectConfig bool, layers []string) (config.Output, document.Diagnostics, error) {
-	set, err := f.schemas()
-	if err != nil {
-		return config.Output{}, nil, err
-	}
 	bundle, problems, err := loadLayers(wrap.Base, layers)
 	if err != nil {
 		return config.Output{}, nil, err
 	}
-	var out config.Output
-	if len(problems.Errors()) == 0 {
-		in := config.Input{Bundle: bundle, Schemas: set, AllowUnknown: f.allowUnknown, Strict: f.strict}
-		if !projectConfig {
-			in.Project = wrap.Project
-		}
-		var more document.Diagnostics
-		out, more = config.Compose(in)
-		problems.AddAll(more)
+	project := wrap.Project
+	if projectConfig {
+		project = ""
 	}
-	problems.Sort()
+	out, err := f.compose(bundle, project, &problems)
+	if err != nil {
+		return out, nil, err
+	}
 	if len(problems.Errors()) > 0 {
 		return out, problems, a.refusedLayers(problems)
 	}

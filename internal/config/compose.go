@@ -75,8 +75,10 @@ func (c *composer) main() {
 	check(&document.Value{Data: t}, &c.problems)
 	whole := c.withDocuments(t)
 	c.validate(c.in.Schemas.Config, whole)
-	l := linter{composer: c, t: whole}
-	l.run()
+	if !c.in.Bundle.incomplete {
+		l := linter{composer: c, t: whole}
+		l.run()
+	}
 	c.out.Config = encode(t)
 }
 

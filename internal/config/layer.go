@@ -17,9 +17,13 @@ import (
 type Source struct {
 	Path  string          // of a file; messages name it so
 	Table *document.Table // instead of a file
-	Dir   string          // what relative paths in it mean; of a file, its own directory unless given
+	Dir   string          // of a table: what relative paths in it mean
 	Name  string          // of a table: what its copied files are filed under
 	Pos   document.Pos    // where the file is named, for messages about the naming
+
+	// Original is the absolute form of the directory that relative paths mean, for
+	// references to files that are not copied; "" where Dir or Path are absolute.
+	Original string
 
 	// Verbatim is for a file that opencode will read as it stands, in another
 	// place: nothing in it is rewritten.
@@ -29,7 +33,8 @@ type Source struct {
 // layer is a source that was read.
 type layer struct {
 	name  string // as messages call it
-	dir   string // what relative paths in it mean
+	dir   string // what relative paths in it mean, as messages call it
+	orig  string // the same, absolute
 	stem  string // what its copied files are filed under
 	tui   bool   // keys of tui.json instead of opencode.json
 	table *document.Table

@@ -44,6 +44,8 @@ type Bundle struct {
 	layers    []layer
 	documents []Markdown // agents, skills and commands in files of their own
 	files     []File     // to stand beside the configuration
+
+	incomplete bool // something could not be read: what refers to it is no mistake
 }
 
 // Empty reports whether the bundle says nothing at all.
@@ -73,6 +75,8 @@ func Load(r Reader, base string, sources ...Source) (Bundle, document.Diagnostic
 	for _, s := range sources {
 		if read, ok := l.layer(s); ok {
 			l.collect(read)
+		} else {
+			l.bundle.incomplete = true
 		}
 	}
 	return l.bundle, l.problems
@@ -89,7 +93,7 @@ type loader struct {
 
 func (l *loader) layer(s Source) (layer, bool) {
 	if s.Table != nil {
-		return layer{name: s.Name, dir: s.Dir, stem: l.stems.take(s.Name), table: s.Table.Clone()}, true
+		return layer{name: s.Name, dir: s.Dir, orig: cmp.Or(s.Original, s.Dir), stem: l.stems.take(s.Name), table: s.Table.Clone()}, true
 	}
 	content, err := l.reader.Read(s.Path)
 	if l.unseen(err) {
@@ -104,8 +108,8 @@ func (l *loader) layer(s Source) (layer, bool) {
 	if table == nil {
 		return layer{}, false
 	}
-	dir := cmp.Or(s.Dir, filepath.Dir(s.Path))
-	return layer{name: s.Path, dir: dir, stem: l.stems.take(s.Path), tui: IsTUI(s.Path), table: table, verbatim: s.Verbatim}, true
+	dir := filepath.Dir(s.Path)
+	return layer{name: s.Path, dir: dir, orig: cmp.Or(s.Original, dir), stem: l.stems.take(s.Path), tui: IsTUI(s.Path), table: table, verbatim: s.Verbatim}, true
 }
 
 // orFile is a place, or where there is none the file itself.
@@ -181,12 +185,20 @@ func taken(t *document.Table, k *kind) []document.Entry {
 	return out
 }
 
-// absolute is a path of a layer as a path of the host.
-func (l layer) absolute(path string) string {
+// file is a path of a layer as it is read, and as messages call it.
+func (l layer) file(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
 	}
 	return filepath.Join(l.dir, path)
+}
+
+// original is a path of a layer as opencode finds it where nothing is copied.
+func (l layer) original(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(l.orig, path)
 }
 
 // place puts a file beside the configuration, once, and returns how it is
@@ -202,7 +214,7 @@ func (l *loader) place(path string, c Content) string {
 // beside is where a copy of a layer's file stands: as it does beside the layer,
 // "up" for each step out of its directory.
 func (l layer) beside(path string) string {
-	rel, err := filepath.Rel(l.dir, l.absolute(path))
+	rel, err := filepath.Rel(l.dir, l.file(path))
 	if err != nil {
 		rel = filepath.Base(path)
 	}

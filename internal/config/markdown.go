@@ -65,13 +65,14 @@ func (l *loader) document(read layer, k *kind, e document.Entry) {
 		l.skill(read, e, target)
 		return
 	}
-	file := read.absolute(target)
+	file := read.file(target)
 	c, err := l.reader.Read(file)
 	if l.unseen(err) { // its name is known all the same
 		l.bundle.documents = append(l.bundle.documents, Markdown{kind: k, Name: e.Key, Pos: e.KeyPos, head: &document.Table{}, body: "…", file: file})
 		return
 	}
 	if err != nil {
+		l.bundle.incomplete = true
 		l.problems.Add(document.Error, e.Value.Pos, missingRemedy(err), "cannot read %s %s: %v", k.noun, target, cause(err))
 		return
 	}
@@ -80,7 +81,7 @@ func (l *loader) document(read layer, k *kind, e document.Entry) {
 
 // skill reads a folder with a SKILL.md, which may be named itself.
 func (l *loader) skill(read layer, e document.Entry, target string) {
-	dir := read.absolute(target)
+	dir := read.file(target)
 	if filepath.Base(dir) == "SKILL.md" {
 		dir = filepath.Dir(dir)
 	}
@@ -143,6 +144,7 @@ func (l *loader) markdown(k *kind, e document.Entry, file string, c Content, to 
 	m, problems := document.ParseMarkdown(file, c.Data)
 	l.problems.AddAll(problems)
 	if len(problems) > 0 {
+		l.bundle.incomplete = true
 		return
 	}
 	doc := Markdown{kind: k, Name: e.Key, Pos: e.KeyPos, head: m.Head, body: strings.TrimSpace(m.Body), file: file}

@@ -85,7 +85,7 @@ func (l *loader) fileReference(read layer, pos document.Pos, whole string) strin
 	if filepath.IsAbs(target) || strings.HasPrefix(target, "~") || strings.Contains(target, "{") {
 		return whole
 	}
-	c, err := l.reader.Read(read.absolute(target))
+	c, err := l.reader.Read(read.file(target))
 	if err != nil {
 		if !l.unseen(err) {
 			l.problems.Add(document.Error, pos, missingRemedy(err), "cannot read %s: %v", whole, cause(err))
@@ -93,7 +93,7 @@ func (l *loader) fileReference(read layer, pos document.Pos, whole string) strin
 		return whole
 	}
 	if l.base == "" {
-		return "{file:" + read.absolute(target) + "}"
+		return "{file:" + read.original(target) + "}"
 	}
 	return "{file:" + l.place(read.beside(target), c) + "}"
 }
@@ -102,7 +102,7 @@ func (l *loader) fileReference(read layer, pos document.Pos, whole string) strin
 // since it may import what stands beside it.
 func (l *loader) plugin(read layer, pos document.Pos, target string) string {
 	if l.base == "" {
-		return "file://" + read.absolute(target)
+		return "file://" + read.original(target)
 	}
 	dir := path.Dir(path.Clean(target))
 	if path.Ext(target) == "" {
@@ -111,7 +111,7 @@ func (l *loader) plugin(read layer, pos document.Pos, target string) string {
 	if dir != "." && dir != ".." {
 		l.folder(read, pos, dir)
 	}
-	c, err := l.reader.Read(read.absolute(target))
+	c, err := l.reader.Read(read.file(target))
 	if l.unseen(err) {
 		return target
 	}
@@ -124,10 +124,10 @@ func (l *loader) plugin(read layer, pos document.Pos, target string) string {
 
 // folder copies a directory with all that is in it.
 func (l *loader) folder(read layer, pos document.Pos, target string) string {
-	dir := read.absolute(target)
 	if l.base == "" {
-		return dir
+		return read.original(target)
 	}
+	dir := read.file(target)
 	names, err := l.reader.List(dir)
 	if l.unseen(err) {
 		return target
@@ -156,11 +156,11 @@ func (l *loader) folder(read layer, pos document.Pos, target string) string {
 // instructions copies a file, or all that a pattern of names matches.
 func (l *loader) instructions(read layer, pos document.Pos, target string) string {
 	if l.base == "" {
-		return read.absolute(target)
+		return read.original(target)
 	}
 	dir, pattern := path.Split(target)
 	if !strings.ContainsAny(pattern, "*?[{") {
-		c, err := l.reader.Read(read.absolute(target))
+		c, err := l.reader.Read(read.file(target))
 		if l.unseen(err) {
 			return target
 		}
@@ -170,14 +170,14 @@ func (l *loader) instructions(read layer, pos document.Pos, target string) strin
 		}
 		return l.place(read.beside(target), c)
 	}
-	names, err := l.reader.List(read.absolute(dir))
+	names, err := l.reader.List(read.file(dir))
 	matched := 0
 	for _, name := range names {
 		if ok, _ := path.Match(pattern, name); !ok {
 			continue
 		}
 		var c Content
-		if c, err = l.reader.Read(filepath.Join(read.absolute(dir), name)); err != nil {
+		if c, err = l.reader.Read(filepath.Join(read.file(dir), name)); err != nil {
 			break
 		}
 		matched++
