@@ -13,7 +13,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.dat
 AS_ROOT := $(if $(DESTDIR),,$(shell test `id -u` = 0 || echo sudo))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo install uninstall fmt vet lint clean
+.PHONY: help build test demo docs install uninstall fmt vet lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: ## run every tier of tests, installing what they need (REQUIRE=all: none m
 
 demo: ## boot a throwaway machine and show two instances in it, installing what that needs
 	@scripts/demo
+
+docs: build ## write docs/options.md anew
+	bin/opencoded config options --markdown > docs/options.md
 
 install: build ## install to /usr/local/bin (PREFIX=, DESTDIR=), and a default inventory where there is none
 	$(AS_ROOT) install -D -m 0755 bin/opencoded '$(DESTDIR)$(PREFIX)/bin/opencoded'

@@ -2,6 +2,7 @@ package config
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
@@ -155,6 +156,9 @@ func (c *composer) primary(t *document.Table) {
 // withDocuments adds agents and commands that stand in files, so that they are
 // held to the same rules and can be named.
 func (c *composer) withDocuments(t *document.Table) *document.Table {
+	if len(c.in.Bundle.documents) == 0 {
+		return t
+	}
 	out := t.Clone()
 	for _, m := range c.in.Bundle.documents {
 		if m.kind.under == "" {
@@ -199,6 +203,7 @@ func (c *composer) validate(s *schema.Schema, t *document.Table) {
 }
 
 func (c *composer) fix(pos document.Pos, e document.Edit) {
+	e.Path = slices.Clone(e.Path)
 	c.out.Fixes = append(c.out.Fixes, Fix{pos, e})
 }
 

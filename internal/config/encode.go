@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
 )
@@ -60,25 +61,22 @@ func encodeValue(v *document.Value) []byte {
 }
 
 func write(b *bytes.Buffer, v *document.Value, depth int) {
-	start := b.Len()
-	compact(b, v)
-	if b.Len()-start+2*depth <= lineWidth {
+	if width(v, lineWidth-2*depth) >= 0 {
+		compact(b, v)
 		return
 	}
 	switch d := v.Data.(type) {
 	case *document.Table:
-		b.Truncate(start)
 		b.WriteByte('{')
 		first := true
 		for e := range d.All() {
 			newline(b, &first, depth+1)
-			b.Write(quote(e.Key))
+			quote(b, e.Key)
 			b.WriteString(": ")
 			write(b, e.Value, depth+1)
 		}
 		fmt.Fprintf(b, "\n%*s}", 2*depth, "")
 	case []*document.Value:
-		b.Truncate(start)
 		b.WriteByte('[')
 		first := true
 		for _, e := range d {
@@ -86,7 +84,48 @@ func write(b *bytes.Buffer, v *document.Value, depth int) {
 			write(b, e, depth+1)
 		}
 		fmt.Fprintf(b, "\n%*s]", 2*depth, "")
+	default:
+		compact(b, v)
 	}
+}
+
+// width returns what is left of a line once a value stands on it; less than zero
+// means that it does not fit. It looks no further than that.
+func width(v *document.Value, left int) int {
+	switch d := v.Data.(type) {
+	case *document.Table:
+		left -= 2 + max(0, d.Len()-1)
+		for e := range d.All() {
+			if left < 0 {
+				break
+			}
+			left = width(e.Value, left-quotedWidth(e.Key, left)-1)
+		}
+	case []*document.Value:
+		left -= 2 + max(0, len(d)-1)
+		for _, e := range d {
+			if left < 0 {
+				break
+			}
+			left = width(e, left)
+		}
+	case string:
+		left -= quotedWidth(d, left)
+	default:
+		var b bytes.Buffer
+		compact(&b, v)
+		left -= b.Len()
+	}
+	return left
+}
+
+func quotedWidth(s string, most int) int {
+	if len(s)+2 > most {
+		return len(s) + 2
+	}
+	var b bytes.Buffer
+	quote(&b, s)
+	return b.Len()
 }
 
 func newline(b *bytes.Buffer, first *bool, depth int) {
@@ -105,7 +144,7 @@ func compact(b *bytes.Buffer, v *document.Value) {
 		for e := range d.All() {
 			b.WriteString(comma)
 			comma = ","
-			b.Write(quote(e.Key))
+			quote(b, e.Key)
 			b.WriteByte(':')
 			compact(b, e.Value)
 		}
@@ -119,7 +158,7 @@ func compact(b *bytes.Buffer, v *document.Value) {
 		}
 		b.WriteByte(']')
 	case string:
-		b.Write(quote(d))
+		quote(b, d)
 	case document.Null:
 		b.WriteString("null")
 	case bool:
@@ -133,10 +172,21 @@ func compact(b *bytes.Buffer, v *document.Value) {
 
 // quote writes a JSON string without escaping <, > and &, which stand in
 // prompts and are nobody's HTML here.
-func quote(s string) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
+func quote(b *bytes.Buffer, s string) {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e || r == '"' || r == '\\' }) {
+		b.WriteByte('"')
+		b.WriteString(s)
+		b.WriteByte('"')
+		return
+	}
+	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
 	_ = e.Encode(s) // a string and a buffer: neither can fail
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	b.Truncate(b.Len() - 1)
+}
+
+func quoted(s string) string {
+	var b bytes.Buffer
+	quote(&b, s)
+	return b.String()
 }

@@ -25,7 +25,7 @@ func (l *linter) run() {
 		l.permissions,
 		l.models, l.providers,
 		l.variables, l.secrets, l.fileReferences,
-		l.instructions, l.plugins,
+		l.instructions, l.plugins, l.references,
 		l.servers, l.languageServers, l.formatters,
 		l.deprecated,
 	} {
@@ -108,6 +108,21 @@ func (l *linter) instructions() {
 
 func prose(s string) bool {
 	return strings.Contains(s, "\n") || len(strings.Fields(s)) >= 4 && !strings.ContainsAny(s, "/*")
+}
+
+// references: opencode 1.18 reads them with a loader of their own, which takes
+// those of the project even where project settings are locked, as soon as the
+// configuration has any, and then allows what they name to be read.
+func (l *linter) references() {
+	if l.in.Project == "" || l.t.Lookup("permission", "external_directory") != nil {
+		return
+	}
+	for _, key := range []string{"references", "reference"} {
+		if e, ok := l.t.Entry(key); ok {
+			l.warn(e.KeyPos, `add permission.external_directory = { "*" = "ask" }, which counts all the same`,
+				"%s lets a project name further directories that may be read, in spite of the lock", key)
+		}
+	}
 }
 
 // plugins: a path without "./" is taken for the name of a package.

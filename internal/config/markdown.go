@@ -135,7 +135,7 @@ func (l *loader) inlineSkill(e document.Entry) {
 	head := &document.Table{}
 	set(head, "name", e.Key)
 	set(head, "description", description)
-	text := "---\nname: " + string(quote(e.Key)) + "\ndescription: " + string(quote(description)) + "\n---\n\n" + strings.TrimSpace(body) + "\n"
+	text := "---\nname: " + quoted(e.Key) + "\ndescription: " + quoted(description) + "\n---\n\n" + strings.TrimSpace(body) + "\n"
 	l.add(Markdown{kind: skillKind, Name: e.Key, Pos: e.KeyPos, head: head, body: body, file: e.KeyPos.File},
 		"skills/"+e.Key+"/SKILL.md", Content{Data: []byte(text)})
 }

@@ -23,7 +23,7 @@ import (
 func Merge(layers ...*document.Table) *document.Table {
 	whole := patch{kind: object}
 	for _, l := range layers {
-		whole = compose(whole, readObject(l, nil))
+		whole = compose(whole, readObject(l, make([]string, 0, 16)))
 	}
 	v, _ := whole.resolve()
 	return v.Table()
@@ -62,10 +62,10 @@ type patchField struct {
 }
 
 func readObject(t *document.Table, path []string) patch {
-	p := patch{kind: object}
+	p := patch{kind: object, fields: make([]patchField, 0, t.Len())}
 	for e := range t.All() {
-		below := append(slices.Clone(path), e.Key)
-		p.fields = append(p.fields, patchField{e.Key, e.KeyPos, readValue(e.Value, below)})
+		// The next key overwrites this one: nothing keeps a path.
+		p.fields = append(p.fields, patchField{e.Key, e.KeyPos, readValue(e.Value, append(path, e.Key))})
 	}
 	return p
 }
@@ -145,6 +145,10 @@ func compose(before, after patch) patch {
 
 func composeFields(before, after patch) patch {
 	out := patch{kind: object, pos: after.pos, fresh: before.fresh, fields: slices.Clone(before.fields)}
+	if len(out.fields) == 0 {
+		out.fields = after.fields // the keys of one object differ
+		return out
+	}
 	at := make(map[string]int, len(out.fields))
 	for i, f := range out.fields {
 		at[f.key] = i

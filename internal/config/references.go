@@ -68,15 +68,16 @@ func role(path []string) string {
 	return strings.Join(keys, ".")
 }
 
-// walk visits every value with its path; "0", "1", … for elements of lists.
+// walk visits every value with its path; "0", "1", … for elements of lists. A
+// path is good until visit returns.
 func walk(v *document.Value, path []string, visit func(*document.Value, []string)) {
 	visit(v, path)
 	for e := range v.Table().All() {
-		walk(e.Value, below(path, e.Key), visit)
+		walk(e.Value, append(path, e.Key), visit)
 	}
 	list, _ := v.List()
 	for i, e := range list {
-		walk(e, below(path, strconv.Itoa(i)), visit)
+		walk(e, append(path, strconv.Itoa(i)), visit)
 	}
 }
 

@@ -15,7 +15,7 @@ func respell(t *document.Table, problems *document.Diagnostics) {
 	s.into(t, "snapshots", "snapshot")
 	s.into(t, "media", "attachment")
 	s.skills(t)
-	s.collection(t, "agents", "agent", []rename{{"system", "prompt"}, {"disabled", "disable"}})
+	s.collection(t, "agents", "agent", []rename{{"system", "prompt"}, {"instructions", "prompt"}, {"disabled", "disable"}})
 	s.collection(t, "commands", "command", nil)
 	s.servers(t)
 	if c := t.Get("compaction").Table(); c != nil {

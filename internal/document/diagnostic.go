@@ -62,7 +62,16 @@ func (ds *Diagnostics) Errorf(pos Pos, format string, args ...any) {
 // Add adds a finding. A second one of the same words at the same place is
 // dropped: a mistake in [defaults] is one mistake, however many inherit it.
 func (ds *Diagnostics) Add(s Severity, pos Pos, hint, format string, args ...any) {
-	ds.AddAll(Diagnostics{{Severity: s, Pos: pos, Message: fmt.Sprintf(format, args...), Hint: hint}})
+	ds.AddAll(Diagnostics{{Severity: s, Pos: pos, Message: clip(fmt.Sprintf(format, args...)), Hint: clip(hint)}})
+}
+
+// clip keeps a message readable that quotes what stands in a file.
+func clip(s string) string {
+	const most = 1000
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // AddAll adds findings, but for those that are there already.
@@ -124,10 +133,16 @@ func Unmistakable(word string, candidates []string) string {
 	return best
 }
 
+// longestWord is up to where a slip of the pen is looked for.
+const longestWord = 100
+
 // nearest also tells how many slips are between. Of several as near it takes the
 // one of the same length: letters are swapped more often than left out.
 func nearest(word string, candidates []string) (best string, slips int) {
 	slips = 1 + len(word)/3
+	if len(word) > longestWord {
+		return "", slips
+	}
 	for _, c := range candidates {
 		d := distance(fold(word), fold(c))
 		if d < slips || d == slips && best != "" && len(c) == len(word) && len(best) != len(word) {

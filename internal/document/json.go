@@ -10,10 +10,10 @@ import (
 	"github.com/tailscale/hujson"
 )
 
-// Bounds of a JSON document. Both are far beyond any configuration and keep a
-// hostile file from taking the memory of whoever reads it.
+// Bounds of a document. Both are far beyond any configuration and keep a hostile
+// file from taking the memory or the stack of whoever reads it.
 const (
-	maxJSON  = 64 << 20 // bytes
+	maxSize  = 64 << 20 // bytes
 	maxDepth = 500      // of lists and tables in each other
 )
 
@@ -27,7 +27,7 @@ func ParseJSON(file string, data []byte) (*Table, Diagnostics) {
 	if len(bytes.TrimSpace(j.data)) == 0 {
 		return &Table{}, nil
 	}
-	if d := j.bounds(); d != nil {
+	if d := bounds(file, j.lines, j.data); d != nil {
 		return nil, Diagnostics{*d}
 	}
 	parsed, err := hujson.Parse(j.data)
@@ -52,18 +52,18 @@ type jsonReader struct {
 	problems Diagnostics
 }
 
-// bounds refuses what the parser must not see: it recurses, and aliases its
-// input as text.
-func (j *jsonReader) bounds() *Diagnostic {
-	if len(j.data) > maxJSON {
-		return &Diagnostic{Pos: Pos{File: j.file}, Message: fmt.Sprintf("is larger than %d MiB", maxJSON>>20)}
+// bounds refuses what a parser must not see: parsers recurse, and take their
+// input for text. Braces in strings and comments count too: too careful, never
+// too lax.
+func bounds(file string, lines []int, data []byte) *Diagnostic {
+	if len(data) > maxSize {
+		return &Diagnostic{Pos: Pos{File: file}, Message: fmt.Sprintf("is larger than %d MiB", maxSize>>20)}
 	}
-	if !utf8.Valid(j.data) {
-		return &Diagnostic{Pos: j.at(invalidUTF8(j.data)), Message: "not valid UTF-8", Hint: "save the file as UTF-8"}
+	if !utf8.Valid(data) {
+		return &Diagnostic{Pos: place(file, lines, invalidUTF8(data)), Message: "not valid UTF-8", Hint: "save the file as UTF-8"}
 	}
-	// Braces in strings and comments count too: too careful, never too lax.
 	depth := 0
-	for i, c := range j.data {
+	for i, c := range data {
 		switch c {
 		case '{', '[':
 			depth++
@@ -71,7 +71,7 @@ func (j *jsonReader) bounds() *Diagnostic {
 			depth--
 		}
 		if depth > maxDepth {
-			return &Diagnostic{Pos: j.at(i), Message: fmt.Sprintf("is nested more than %d deep", maxDepth)}
+			return &Diagnostic{Pos: place(file, lines, i), Message: fmt.Sprintf("is nested more than %d deep", maxDepth)}
 		}
 	}
 	return nil
@@ -121,19 +121,25 @@ func (j *jsonReader) value(v *hujson.Value) *Value {
 
 func (j *jsonReader) object(o *hujson.Object) *Table {
 	t := &Table{entries: make([]Entry, 0, len(o.Members))}
-	seen := make(map[string]Pos, len(o.Members))
 	for i := range o.Members {
 		m := &o.Members[i]
 		name, _ := m.Name.Value.(hujson.Literal)
-		e := Entry{Key: name.String(), KeyPos: j.at(m.Name.StartOffset), Value: j.value(&m.Value)}
-		if first, twice := seen[e.Key]; twice {
-			j.problems.Add(Error, e.KeyPos, "keep one of them", "key %q is there already, at line %d", e.Key, first.Line)
+		e := Entry{Key: text(name), KeyPos: j.at(m.Name.StartOffset), Value: j.value(&m.Value)}
+		if first, twice := t.Entry(e.Key); twice {
+			j.problems.Add(Error, e.KeyPos, "keep one of them", "key %q is there already, at line %d", e.Key, first.KeyPos.Line)
 			continue
 		}
-		seen[e.Key] = e.KeyPos
-		t.entries = append(t.entries, e)
+		t.Set(e)
 	}
 	return t
+}
+
+// text is what a string says; most need no decoding.
+func text(l hujson.Literal) string {
+	if n := len(l); n >= 2 && l[0] == '"' && bytes.IndexByte(l, '\\') < 0 {
+		return string(l[1 : n-1])
+	}
+	return l.String()
 }
 
 // literal keeps an integer an integer, as long as 64 bits hold it.
@@ -144,7 +150,7 @@ func (j *jsonReader) literal(l hujson.Literal, pos Pos) any {
 	case 't', 'f':
 		return l.Bool()
 	case '"':
-		return l.String()
+		return text(l)
 	}
 	if n, err := strconv.ParseInt(string(l), 10, 64); err == nil {
 		return n

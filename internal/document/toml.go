@@ -19,6 +19,9 @@ import (
 // tells order and positions, which the former keeps to itself.
 func ParseTOML(file string, data []byte) (*Table, Diagnostics) {
 	b := builder{file: file, lines: lineStarts(data), arrays: map[*Value]bool{}, inline: map[*Value]bool{}}
+	if d := bounds(file, b.lines, data); d != nil {
+		return nil, Diagnostics{*d}
+	}
 	b.parser.Reset(data)
 	root := &Value{Pos: Pos{File: file, Line: 1, Column: 1}, Data: &Table{}}
 	treeErr := b.document(root)

@@ -29,7 +29,7 @@ func TestExamples(t *testing.T) {
 // TestDocumentedCommands: every command line of the documentation names commands
 // and flags that exist. With --help nothing is done, but all is parsed.
 func TestDocumentedCommands(t *testing.T) {
-	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../examples/*"} {
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../examples/*.toml", "../../examples/*/*.md", "../../examples/*/*.toml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
