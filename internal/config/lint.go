@@ -2,11 +2,11 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 // linter finds what opencode accepts but surely was not meant. Each rule looks at
@@ -60,10 +60,10 @@ func (l *linter) eachString(key string, visit func(v *document.Value, text strin
 }
 
 // shellVariable is a value that a shell would fill in and opencode does not.
-var shellVariable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$([A-Z][A-Z0-9_]{2,})\b|\{env\.([A-Za-z_][A-Za-z0-9_]*)\}|%([A-Z][A-Z0-9_]{2,})%`)
+var shellVariable = lazy.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$([A-Z][A-Z0-9_]{2,})\b|\{env\.([A-Za-z_][A-Za-z0-9_]*)\}|%([A-Z][A-Z0-9_]{2,})%`)
 
 // looseReference is a reference that opencode would not recognise.
-var looseReference = regexp.MustCompile(`(?i)\{\s*(env|file)\s*:\s*([^}]*?)\s*\}`)
+var looseReference = lazy.MustCompile(`(?i)\{\s*(env|file)\s*:\s*([^}]*?)\s*\}`)
 
 // variables: only {env:NAME} is filled in, and only in this spelling.
 func (l *linter) variables() {

@@ -1,22 +1,22 @@
 package config
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 // keyShapes are what API keys and tokens look like.
-var keyShapes = regexp.MustCompile(`\b(sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}|` +
+var keyShapes = lazy.MustCompile(`\b(sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}|` +
 	`xox[abprs]-[A-Za-z0-9-]{10,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{30,}|hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|` +
 	`ctx7sk-[A-Za-z0-9-]{10,}|tvly-[A-Za-z0-9-]{10,}|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)`)
 
 // secretKey is the name of something that is usually secret.
-var secretKey = regexp.MustCompile(`(?i)(^|[_-])(api[_-]?key|token|secret|password|passwd|authorization|private[_-]?key)$|^apikey$|clientsecret$|[_-]key$`)
+var secretKey = lazy.MustCompile(`(?i)(^|[_-])(api[_-]?key|token|secret|password|passwd|authorization|private[_-]?key)$|^apikey$|clientsecret$|[_-]key$`)
 
 // placeholder is text that stands where a key is asked for and none is needed.
-var placeholder = regexp.MustCompile(`(?i)^(|none|null|dummy|fake|test|local|ollama|lm-?studio|not[-_ ]?(needed|required|used)|no[-_ ]?key.*|unused|empty|x+|\*+|anything|placeholder|your[-_ ].*|<.*>|sk-(x+|no-key-required|1234|dummy|local|test))$`)
+var placeholder = lazy.MustCompile(`(?i)^(|none|null|dummy|fake|test|local|ollama|lm-?studio|not[-_ ]?(needed|required|used)|no[-_ ]?key.*|unused|empty|x+|\*+|anything|placeholder|your[-_ ].*|<.*>|sk-(x+|no-key-required|1234|dummy|local|test))$`)
 
 // secrets: what stands in a configuration is read by everybody who reads the
 // file, and by whatever the agent runs. The value itself is not repeated.
@@ -38,7 +38,7 @@ func (l *linter) secrets() {
 	})
 }
 
-var envReference = regexp.MustCompile(`\{env:[^}]+\}`)
+var envReference = lazy.MustCompile(`\{env:[^}]+\}`)
 
 // sensitive are the places where a key of that name really is a secret.
 func sensitive(path []string) bool {
@@ -61,8 +61,8 @@ func variableName(path []string) string {
 }
 
 var (
-	camel         = regexp.MustCompile(`([a-z])([A-Z])`)
-	unfitVariable = regexp.MustCompile(`[^A-Z0-9]+`)
+	camel         = lazy.MustCompile(`([a-z])([A-Z])`)
+	unfitVariable = lazy.MustCompile(`[^A-Z0-9]+`)
 )
 
 // fileReferences: opencode reads the files when it starts, and refuses the whole

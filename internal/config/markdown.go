@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 // Markdown is an agent, a command or a skill that stands in a file of its own.
@@ -37,10 +37,10 @@ var (
 )
 
 // nameRules are the names that opencode finds again: an agent's may have folders.
-var nameRules = map[*kind]*regexp.Regexp{
-	agentKind:   regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`),
-	commandKind: regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`),
-	skillKind:   regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`),
+var nameRules = map[*kind]*lazy.Regexp{
+	agentKind:   lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`),
+	commandKind: lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`),
+	skillKind:   lazy.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`),
 }
 
 func (l *loader) document(read layer, k *kind, e document.Entry) {

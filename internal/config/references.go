@@ -4,16 +4,16 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 // fileReference is {file:PATH} as opencode recognises it.
-var fileReference = regexp.MustCompile(`\{file:([^}]+)\}`)
+var fileReference = lazy.MustCompile(`\{file:([^}]+)\}`)
 
 // references rewrites what is relative to a layer: opencode itself would resolve
 // it beside whichever file it happens to read, and not beside the layer. That is

@@ -3,11 +3,12 @@ package document
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strconv"
 	"unicode/utf8"
 
 	"github.com/tailscale/hujson"
+
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 // Bounds of a document. Both are far beyond any configuration and keep a hostile
@@ -88,7 +89,7 @@ func invalidUTF8(data []byte) int {
 	return len(data)
 }
 
-var hujsonPlace = regexp.MustCompile(`^hujson: line ([0-9]+), column ([0-9]+): `)
+var hujsonPlace = lazy.MustCompile(`^hujson: line ([0-9]+), column ([0-9]+): `)
 
 func (j *jsonReader) syntaxError(err error) Diagnostic {
 	d := Diagnostic{Pos: Pos{File: j.file}, Message: "not valid JSON: " + err.Error()}

@@ -7,13 +7,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/instance"
+	"github.com/opencoded/opencoded/internal/lazy"
 	"github.com/opencoded/opencoded/internal/plan"
 	"github.com/opencoded/opencoded/internal/sandbox"
 )
@@ -178,7 +178,7 @@ func (c *checker) environmentFiles() {
 	}
 }
 
-var assignment = regexp.MustCompile(`(?m)^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=`)
+var assignment = lazy.MustCompile(`(?m)^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=`)
 
 // variables refuses those that would undo what opencoded sets. Secrets are not
 // shown: only names are.

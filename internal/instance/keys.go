@@ -3,13 +3,13 @@ package instance
 import (
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 var defaultAddress = netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -66,7 +66,7 @@ var instanceKeys = []key[Instance]{
 		one(func(i *Instance) *string { return &i.Model }, line)},
 	{"provider", "", "completes a model that names no provider",
 		one(func(i *Instance) *string { return &i.provider },
-			matching(regexp.MustCompile(`^[^/\s]+$`), "a provider", "use its bare id, such as anthropic"))},
+			matching(lazy.MustCompile(`^[^/\s]+$`), "a provider", "use its bare id, such as anthropic"))},
 	{"extra_args", "[]", "arguments put behind those of opencode serve",
 		many(func(i *Instance) *[]string { return &i.ExtraArgs }, argument)},
 
@@ -220,7 +220,7 @@ var ownedDirectives = map[string]string{
 	"RootDirectoryStartOnly": "the egress rules depend on it",
 }
 
-var directiveRule = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
+var directiveRule = lazy.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
 
 // directives reads unit = { Service = { Key = value } }; a list gives one line
 // for each element.

@@ -2,11 +2,11 @@ package instance
 
 import (
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 // Parse reads an inventory. All findings of the file come back at once, sorted
@@ -77,7 +77,7 @@ func (p *parser) version(root *document.Table) {
 
 // nameRule keeps the user name within 31 characters and the unit name free of
 // anything that systemd would escape.
-var nameRule = regexp.MustCompile(`^([a-z][a-z0-9-]{0,20}[a-z0-9]|[a-z])$`)
+var nameRule = lazy.MustCompile(`^([a-z][a-z0-9-]{0,20}[a-z0-9]|[a-z])$`)
 
 func (p *parser) instance(e document.Entry, defaults *document.Table, host *Host) *Instance {
 	where := document.Join("instances", e.Key)

@@ -3,7 +3,6 @@ package instance
 import (
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 func text(v *document.Value) (string, error) {
@@ -74,7 +74,7 @@ func oneOf(words ...string) convert[string] {
 }
 
 // matching accepts text of a certain shape.
-func matching(rule *regexp.Regexp, noun, hint string) convert[string] {
+func matching(rule *lazy.Regexp, noun, hint string) convert[string] {
 	return func(v *document.Value) (string, error) {
 		s, err := line(v)
 		if err != nil {
@@ -99,7 +99,7 @@ func scalar(c convert[string]) convert[string] {
 }
 
 // account names as useradd(8) and systemd-sysusers accept them everywhere.
-var accountRule = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)
+var accountRule = lazy.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)
 
 func account(v *document.Value) (string, error) {
 	s, err := matching(accountRule, "a valid account name",
@@ -199,13 +199,13 @@ func prefix(s string) (p netip.Prefix, meant bool, err error) {
 	return p.Masked(), p == p.Masked(), nil
 }
 
-var rateRule = regexp.MustCompile(`^[1-9][0-9]{0,5}/(second|minute|hour|day)$`)
+var rateRule = lazy.MustCompile(`^[1-9][0-9]{0,5}/(second|minute|hour|day)$`)
 
 var (
-	sizeRule  = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?[KMGTPE]?|[0-9]+(\.[0-9]+)?%|infinity)$`)
-	quotaRule = regexp.MustCompile(`^[1-9][0-9]*(\.[0-9]+)?%$`)
-	tasksRule = regexp.MustCompile(`^([1-9][0-9]*%?|infinity)$`)
-	filesRule = regexp.MustCompile(`^[1-9][0-9]*(:[1-9][0-9]*)?$`)
+	sizeRule  = lazy.MustCompile(`^([0-9]+(\.[0-9]+)?[KMGTPE]?|[0-9]+(\.[0-9]+)?%|infinity)$`)
+	quotaRule = lazy.MustCompile(`^[1-9][0-9]*(\.[0-9]+)?%$`)
+	tasksRule = lazy.MustCompile(`^([1-9][0-9]*%?|infinity)$`)
+	filesRule = lazy.MustCompile(`^[1-9][0-9]*(:[1-9][0-9]*)?$`)
 )
 
 // duration accepts Go's spelling, which is also systemd's for these units.
@@ -238,7 +238,7 @@ func script(v *document.Value) (string, error) {
 	return s, nil
 }
 
-var variableRule = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var variableRule = lazy.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // ownedVariables are set by opencoded or would undo what it sets.
 var ownedVariables = map[string]string{

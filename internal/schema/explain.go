@@ -12,6 +12,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/opencoded/opencoded/internal/document"
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 // Fault is the kind of a violation.
@@ -51,7 +52,7 @@ type explainer struct {
 
 func (e explainer) resolve(s *jsonschema.Schema) *jsonschema.Schema {
 	for s != nil && s.Ref != "" {
-		s = e.root.Defs[strings.TrimPrefix(s.Ref, "#/$defs/")]
+		s = e.root.Defs[strings.TrimPrefix(s.Ref, refPrefix)]
 	}
 	return s
 }
@@ -298,7 +299,7 @@ func fits(typ string, v *document.Value) bool {
 }
 
 // reference is what opencode fills in when it reads the file.
-var reference = regexp.MustCompile(`\{(env|file):[^}]*\}`)
+var reference = lazy.MustCompile(`\{(env|file):[^}]*\}`)
 
 func notOneOf(v *document.Value, path, allowed []string) Violation {
 	text, _ := scalarText(v)

@@ -21,13 +21,15 @@ type Shape struct {
 var canonical = map[string]string{"AgentConfig": "agent.*", "PermissionConfig": "permission"}
 
 // Shapes lists every option, in alphabetical order within its table.
-func (s *Schema) Shapes() ([]Shape, error) {
-	c, err := s.load()
+func (s *Schema) Shapes() ([]Shape, error) { return s.list() }
+
+func (s *Schema) shapes() ([]Shape, error) {
+	root, err := s.load()
 	if err != nil {
 		return nil, err
 	}
-	w := walker{root: c.root, seen: map[string]int{}}
-	w.walk(c.root, "")
+	w := walker{root: root, seen: map[string]int{}}
+	w.walk(root, "")
 	return w.out, nil
 }
 
@@ -67,7 +69,7 @@ func (w *walker) walk(s *jsonschema.Schema, path string) {
 		return
 	}
 	if s.Ref != "" {
-		name := strings.TrimPrefix(s.Ref, "#/$defs/")
+		name := strings.TrimPrefix(s.Ref, refPrefix)
 		if at, shared := canonical[name]; shared && at != path {
 			return
 		}

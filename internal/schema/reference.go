@@ -56,6 +56,7 @@ func (s *Schema) Options() ([]Option, error) {
 	if err != nil {
 		return nil, err
 	}
+	shapes = slices.Clone(shapes)
 	var out []Option
 	for e := range known.All() {
 		i := slices.IndexFunc(shapes, func(o Shape) bool { return o.Key == e.Key })
@@ -97,8 +98,8 @@ func matchPart(pattern, part string) bool { return pattern == "*" || pattern == 
 
 // Annotated is the schema with what each option means, for editors.
 func (s *Schema) Annotated() ([]byte, error) {
-	var root *jsonschema.Schema
-	if err := json.Unmarshal(s.text, &root); err != nil {
+	root, err := decode(s.text) // a copy of its own, to write into
+	if err != nil {
 		return nil, fmt.Errorf("cannot read the schema of %s: %w", s.file, err)
 	}
 	options, err := s.Options()

@@ -11,9 +11,10 @@ package schema
 
 import (
 	"embed"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"strings"
 	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -66,27 +67,22 @@ var fileOf = map[string]string{"config": ConfigFile, "tui": TUIFile}
 type Schema struct {
 	file string // what it describes: opencode.json or tui.json
 	text []byte
-	load func() (compiled, error)
-}
-
-type compiled struct {
-	root     *jsonschema.Schema
-	resolved *jsonschema.Resolved
+	load func() (*jsonschema.Schema, error)
+	list func() ([]Shape, error)
 }
 
 // New makes a schema of the text of a JSON Schema for the named file.
 func New(file string, text []byte) *Schema {
-	return &Schema{file: file, text: text, load: sync.OnceValues(func() (compiled, error) {
-		var c compiled
-		err := json.Unmarshal(text, &c.root)
-		if err == nil {
-			c.resolved, err = c.root.Resolve(nil)
-		}
+	s := &Schema{file: file, text: text}
+	s.list = sync.OnceValues(s.shapes)
+	s.load = sync.OnceValues(func() (*jsonschema.Schema, error) {
+		root, err := decode(text)
 		if err != nil {
-			err = fmt.Errorf("cannot read the schema of %s: %w", file, err)
+			return nil, fmt.Errorf("cannot read the schema of %s: %w", file, err)
 		}
-		return c, err
-	})}
+		return root, nil
+	})
+	return s
 }
 
 // Text is the JSON Schema as it was given.
@@ -94,24 +90,34 @@ func (s *Schema) Text() []byte { return s.text }
 
 // Valid returns an error when the text is not a schema.
 func (s *Schema) Valid() error {
-	_, err := s.load()
-	return err
+	root, err := s.load()
+	if err == nil {
+		_, err = root.Resolve(nil)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the schema of %s: %w", s.file, err)
+	}
+	return nil
 }
 
 // Check says what is wrong with a document. References to the environment and
 // to files ({env:NAME}, {file:path}) are filled in by opencode when it starts:
 // where one stands in a string, any string is taken to fit.
 func (s *Schema) Check(t *document.Table) ([]Violation, error) {
-	c, err := s.load()
+	root, err := s.load()
 	if err != nil {
 		return nil, err
 	}
-	judgement := c.resolved.Validate(plain(&document.Value{Data: t}))
+	judge, err := part(root, t).Resolve(nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the schema of %s: %w", s.file, err)
+	}
+	judgement := judge.Validate(plain(&document.Value{Data: t}))
 	if judgement == nil {
 		return nil, nil
 	}
-	e := explainer{file: s.file, root: c.root}
-	found := e.explain(c.root, &document.Value{Data: t}, nil)
+	e := explainer{file: s.file, root: root}
+	found := e.explain(root, &document.Value{Data: t}, nil)
 	if len(found) == 0 {
 		// The library and the explainer differ: its own words are better than none.
 		return nil, errors.New(judgement.Error())
@@ -123,6 +129,64 @@ func (s *Schema) Check(t *document.Table) ([]Violation, error) {
 		}
 	}
 	return out, nil
+}
+
+// part is what of a schema concerns a document: the library takes its time to
+// prepare a schema, and most configurations use a few of forty sections.
+func part(root *jsonschema.Schema, t *document.Table) *jsonschema.Schema {
+	out := *root
+	out.Properties, out.Defs = map[string]*jsonschema.Schema{}, map[string]*jsonschema.Schema{}
+	for key, s := range root.Properties {
+		if t.Get(key) != nil {
+			out.Properties[key] = s
+			keepReferred(root, s, out.Defs)
+		}
+	}
+	for _, key := range root.Required {
+		out.Properties[key] = root.Properties[key]
+		keepReferred(root, root.Properties[key], out.Defs)
+	}
+	keepReferred(root, root.AdditionalProperties, out.Defs)
+	return &out
+}
+
+// keepReferred adds the definitions that a schema refers to, and theirs.
+func keepReferred(root, s *jsonschema.Schema, into map[string]*jsonschema.Schema) {
+	if s == nil {
+		return
+	}
+	if name, isRef := strings.CutPrefix(s.Ref, refPrefix); isRef && into[name] == nil && root.Defs[name] != nil {
+		into[name] = root.Defs[name]
+		keepReferred(root, root.Defs[name], into)
+	}
+	for below := range children(s) {
+		keepReferred(root, below, into)
+	}
+}
+
+const refPrefix = "#/$defs/"
+
+// children are the schemas that stand directly in one.
+func children(s *jsonschema.Schema) iter.Seq[*jsonschema.Schema] {
+	return func(yield func(*jsonschema.Schema) bool) {
+		for _, list := range [][]*jsonschema.Schema{s.AnyOf, s.OneOf, s.AllOf, s.PrefixItems, {s.Items, s.AdditionalProperties, s.Not}} {
+			for _, below := range list {
+				if below != nil && !yield(below) {
+					return
+				}
+			}
+		}
+		for _, below := range s.Properties {
+			if !yield(below) {
+				return
+			}
+		}
+		for _, below := range s.PatternProperties {
+			if !yield(below) {
+				return
+			}
+		}
+	}
 }
 
 // plain turns a document into what the library reads.

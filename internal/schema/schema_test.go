@@ -1,8 +1,11 @@
 package schema
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/opencoded/opencoded/internal/document"
 )
@@ -68,5 +71,39 @@ func TestCheckTUI(t *testing.T) {
 		if got := check(t, Builtin().TUI, text); got != want {
 			t.Errorf("%s:\ngot  %s\nwant %s", text, got, want)
 		}
+	}
+}
+
+// TestDecode: what is read here by the short way is what the library reads.
+func TestDecode(t *testing.T) {
+	for _, s := range []*Schema{Builtin().Config, Builtin().TUI} {
+		short, err := decode(s.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var long *jsonschema.Schema
+		if err := json.Unmarshal(s.text, &long); err != nil {
+			t.Fatal(err)
+		}
+		a, err := json.Marshal(short)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(long)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(a) != string(b) {
+			t.Errorf("%s differs", s.file)
+		}
+	}
+	// A keyword that is not known here is the library's to read.
+	s := New(ConfigFile, []byte(`{"type": "object", "properties": {"a": {"type": "string", "maxLength": 2}}}`))
+	if got := check(t, s, `{"a": "ab"}`); got != "" {
+		t.Error(got)
+	}
+	table, _ := document.ParseJSON("f", []byte(`{"a": "abc"}`))
+	if _, err := s.Check(table); err == nil || !strings.Contains(err.Error(), "maxLength") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -2,13 +2,14 @@ package schema
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strconv"
+
+	"github.com/opencoded/opencoded/internal/lazy"
 )
 
 // version is MAJOR.MINOR.PATCH, as opencode prints it.
-var version = regexp.MustCompile(`^v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})`)
+var version = lazy.MustCompile(`^v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})`)
 
 // ParseVersion finds the version in what `opencode --version` prints; "" means
 // that there is none.

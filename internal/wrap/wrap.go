@@ -14,10 +14,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/config"
+	"github.com/opencoded/opencoded/internal/lazy"
 	"github.com/opencoded/opencoded/internal/schema"
 	"github.com/opencoded/opencoded/internal/tree"
 )
@@ -41,7 +41,7 @@ type Input struct {
 }
 
 // nameRule is a file name that needs no quoting anywhere.
-var nameRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var nameRule = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // CheckName says why a program cannot have a name; nil means that it can.
 func CheckName(name string) error {
