@@ -248,6 +248,7 @@ func TestBootErrors(t *testing.T) {
 	for want, opts := range map[string]machine.Options{
 		"not a host name":       {Name: "a b"},
 		"absolute path below /": {Binds: []machine.Bind{{Source: "/etc", Target: "relative"}}},
+		"hold an installed system": {Root: t.TempDir()},
 		"must exist":            {Binds: []machine.Bind{{Source: "/no/such/file", Target: "/x"}}},
 		"bind the host's files": {Name: unique("broken"), Binds: []machine.Bind{{Source: "/etc/passwd", Target: "/proc/x"}}},
 		"deadline exceeded":     {Name: unique("late"), BootTimeout: time.Nanosecond},
