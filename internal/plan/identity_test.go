@@ -115,6 +115,32 @@ user = "third"
 	}
 }
 
+// TestQuotesAreRefused where systemd would lose them, each at its place.
+func TestQuotesAreRefused(t *testing.T) {
+	inv := parse(t, `version = 1
+[instances.a]
+directory = "/srv/it's"
+sandbox.read_only_paths = ["/srv/plain", '/srv/"quoted"']
+sandbox.inaccessible_paths = ["/srv/it's/hidden"]
+`)
+	for version, want := range map[int]string{
+		0: "", 252: "", 254: "", 262: "",
+		257: `inventory.toml:3:13: instances.a.directory: systemd 257 loses the quotes in /srv/it's when it binds it (rename it)
+inventory.toml:4:42: instances.a.sandbox.read_only_paths.1: systemd 257 loses the quotes in /srv/"quoted" when it binds it (rename it)`,
+	} {
+		facts := fixed(inv)
+		facts.Sandbox.SystemdVersion = version
+		_, problems := Desire(inv, facts)
+		var got []string
+		for _, p := range problems.Errors() {
+			got = append(got, p.String())
+		}
+		if strings.Join(got, "\n") != want {
+			t.Errorf("systemd %d:\n%s\nwant\n%s", version, strings.Join(got, "\n"), want)
+		}
+	}
+}
+
 // TestForeignAccountNeedsItsGroup: opencoded has no fragment in which it could
 // declare a group for an account that it did not make.
 func TestForeignAccountNeedsItsGroup(t *testing.T) {

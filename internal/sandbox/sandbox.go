@@ -32,6 +32,12 @@ type Host struct {
 	Shell          string // login shell of the agent's commands, /bin/bash or /bin/sh
 }
 
+// LosesQuotes reports whether this systemd drops the quotes of a path in
+// BindPaths= on the way to the program that makes the mounts: from 255 on, where
+// that became a program of its own, and repaired in 262 (systemd pull request
+// 40985). Seen: 252 and 254 bind such paths, 257 does not, 262 does.
+func (h Host) LosesQuotes() bool { return 255 <= h.SystemdVersion && h.SystemdVersion < 262 }
+
 // Input is one instance with what was decided about it elsewhere.
 type Input struct {
 	Host       Host
