@@ -10,10 +10,7 @@ import (
 // bindable refuses what this host's systemd cannot bind: better before anything
 // is touched than at the first start.
 func (b *builder) bindable() {
-	if !b.facts.Sandbox.LosesQuotes() {
-		return
-	}
-	s := b.i.Sandbox
+	unfit, s := b.facts.Sandbox.Unbindable(), b.i.Sandbox
 	bound := []struct{ key, path string }{{"directory", b.i.Directory}, {"state_dir", b.i.StateDir}}
 	for n, p := range s.ReadWritePaths {
 		bound = append(bound, struct{ key, path string }{fmt.Sprintf("sandbox.read_write_paths.%d", n), p.Path})
@@ -25,10 +22,10 @@ func (b *builder) bindable() {
 		bound = append(bound, struct{ key, path string }{fmt.Sprintf("sandbox.unix_sockets.allow.%d", n), p})
 	}
 	for _, p := range bound {
-		if strings.ContainsAny(p.path, `"'`) {
+		if n := strings.IndexAny(p.path, unfit); n >= 0 {
 			b.problems.Add(document.Error, b.i.At(p.key), "rename it",
-				"instances.%s.%s: systemd %d loses the quotes in %s when it binds it",
-				b.i.Name, p.key, b.facts.Sandbox.SystemdVersion, p.path)
+				"instances.%s.%s: systemd %d cannot bind a path with %c in it: %s",
+				b.i.Name, p.key, b.facts.Sandbox.SystemdVersion, p.path[n], p.path)
 		}
 	}
 }

@@ -115,19 +115,21 @@ user = "third"
 	}
 }
 
-// TestQuotesAreRefused where systemd would lose them, each at its place.
-func TestQuotesAreRefused(t *testing.T) {
+// TestUnbindablePaths are refused where systemd would not bind them, each at its
+// place.
+func TestUnbindablePaths(t *testing.T) {
 	inv := parse(t, `version = 1
 [instances.a]
 directory = "/srv/it's"
 sandbox.read_only_paths = ["/srv/plain", '/srv/"quoted"']
+sandbox.unix_sockets.allow = ["/run/a:b"]
 sandbox.inaccessible_paths = ["/srv/it's/hidden"]
 `)
-	for version, want := range map[int]string{
-		0: "", 252: "", 254: "", 262: "",
-		257: `inventory.toml:3:13: instances.a.directory: systemd 257 loses the quotes in /srv/it's when it binds it (rename it)
-inventory.toml:4:42: instances.a.sandbox.read_only_paths.1: systemd 257 loses the quotes in /srv/"quoted" when it binds it (rename it)`,
-	} {
+	quotes := `inventory.toml:3:13: instances.a.directory: systemd V cannot bind a path with ' in it: /srv/it's (rename it)
+inventory.toml:4:42: instances.a.sandbox.read_only_paths.1: systemd V cannot bind a path with " in it: /srv/"quoted" (rename it)`
+	colon := `
+inventory.toml:5:31: instances.a.sandbox.unix_sockets.allow.0: systemd V cannot bind a path with : in it: /run/a:b (rename it)`
+	for version, want := range map[int]string{0: "", 252: "", 254: "", 255: quotes, 257: quotes, 258: quotes + colon, 262: quotes + colon} {
 		facts := fixed(inv)
 		facts.Sandbox.SystemdVersion = version
 		_, problems := Desire(inv, facts)
@@ -135,6 +137,7 @@ inventory.toml:4:42: instances.a.sandbox.read_only_paths.1: systemd 257 loses th
 		for _, p := range problems.Errors() {
 			got = append(got, p.String())
 		}
+		want = strings.ReplaceAll(want, "systemd V", fmt.Sprint("systemd ", version))
 		if strings.Join(got, "\n") != want {
 			t.Errorf("systemd %d:\n%s\nwant\n%s", version, strings.Join(got, "\n"), want)
 		}

@@ -70,12 +70,18 @@ listen.port = 8701
 `
 	}
 	directory := strange
-	if host := (sandbox.Host{SystemdVersion: judge.SystemdVersion(t)}); host.LosesQuotes() {
+	host := sandbox.Host{SystemdVersion: judge.SystemdVersion(t)}
+	if unfit := host.Unbindable(); unfit != "" {
 		operator.Write(t, operator.Inventory, in(strange), 0o644)
 		r := operator.Command(t, "opencoded", "apply")
-		operator.Same(t, "exit code for quotes", r.Code, 1)
+		operator.Same(t, "exit code for what it cannot bind", r.Code, 1)
 		operator.Contains(t, "apply", r.Stderr, "instances.toml:6:13: instances.alpha.directory: systemd")
-		directory = strings.ReplaceAll(strange, `"`, "")
+		directory = strings.Map(func(r rune) rune {
+			if strings.ContainsRune(unfit, r) {
+				return -1
+			}
+			return r
+		}, strange)
 	}
 	inventory := in(directory)
 	operator.Apply(t, inventory)
