@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/opencoded/opencoded/internal/plan"
+	"github.com/opencoded/opencoded/internal/sandbox"
 )
 
 // job is a unit operation of systemd's manager, such as StartUnit.
@@ -87,7 +88,22 @@ func (h *Host) reload(ctx context.Context) error {
 	if err := h.bus.ReloadContext(ctx); err != nil {
 		return fmt.Errorf("cannot have systemd reload its units: %w", err)
 	}
-	return nil
+	return h.refilter(ctx)
+}
+
+// refilter has systemd give running units the IPAddress…= lines that it has just
+// read. Most versions do so by themselves after a reload (seen: 252, 254, 262);
+// 257 only notes that it should, and comes to it when another unit of the slice
+// starts. One that is nothing but a control group does.
+func (h *Host) refilter(ctx context.Context) error {
+	slice := fmt.Sprintf("%s-reload%d.slice", strings.TrimSuffix(sandbox.Slice, ".slice"), os.Getpid())
+	start := func(ctx context.Context, name, mode string, done chan<- string) (int, error) {
+		return h.bus.StartTransientUnitContext(ctx, name, mode, nil, done)
+	}
+	if err := h.run(ctx, "start", start, slice); err != nil {
+		return err
+	}
+	return h.stop(ctx, slice)
 }
 
 // unit is the state of one unit, with what the status table shows.

@@ -35,6 +35,7 @@ func Desire(inv *instance.Inventory, facts Facts) (Desired, document.Diagnostics
 	var policies []netpolicy.Policy
 	for _, i := range inv.Enabled() {
 		b := builder{facts: facts, unitDir: inv.Host.UnitDir, i: i, layout: sandbox.LayoutOf(i.Name), problems: &problems}
+		b.bindable()
 		b.account(ids)
 		b.files()
 		b.egress()

@@ -115,6 +115,35 @@ user = "third"
 	}
 }
 
+// TestUnbindablePaths are refused where systemd would not bind them, each at its
+// place.
+func TestUnbindablePaths(t *testing.T) {
+	inv := parse(t, `version = 1
+[instances.a]
+directory = "/srv/it's"
+sandbox.read_only_paths = ["/srv/plain", '/srv/"quoted"']
+sandbox.unix_sockets.allow = ["/run/a:b"]
+sandbox.inaccessible_paths = ["/srv/it's/hidden"]
+`)
+	quotes := `inventory.toml:3:13: instances.a.directory: systemd V cannot bind a path with ' in it: /srv/it's (rename it)
+inventory.toml:4:42: instances.a.sandbox.read_only_paths.1: systemd V cannot bind a path with " in it: /srv/"quoted" (rename it)`
+	colon := `
+inventory.toml:5:31: instances.a.sandbox.unix_sockets.allow.0: systemd V cannot bind a path with : in it: /run/a:b (rename it)`
+	for version, want := range map[int]string{0: "", 252: "", 254: "", 255: quotes, 257: quotes, 258: quotes + colon, 262: quotes + colon} {
+		facts := fixed(inv)
+		facts.Sandbox.SystemdVersion = version
+		_, problems := Desire(inv, facts)
+		var got []string
+		for _, p := range problems.Errors() {
+			got = append(got, p.String())
+		}
+		want = strings.ReplaceAll(want, "systemd V", fmt.Sprint("systemd ", version))
+		if strings.Join(got, "\n") != want {
+			t.Errorf("systemd %d:\n%s\nwant\n%s", version, strings.Join(got, "\n"), want)
+		}
+	}
+}
+
 // TestForeignAccountNeedsItsGroup: opencoded has no fragment in which it could
 // declare a group for an account that it did not make.
 func TestForeignAccountNeedsItsGroup(t *testing.T) {

@@ -41,6 +41,17 @@ var hardening = []struct{ key, value, stops string }{
 	{"UMask", "0002", "(files stay writable for the project's group; HOME itself is 0700)"},
 }
 
+// newerHardening replaces values of hardening from a version of systemd on. Tried
+// with opencode and left out: with PrivatePIDs= (257) every stop counts as a
+// failure, "signal", since the server is the first process of its namespace and
+// SIGTERM means nothing to it; PrivateTmp=disconnected (257) keeps /tmp in memory.
+var newerHardening = []struct {
+	since             int
+	key, value, stops string
+}{
+	{257, "ProtectControlGroups", "strict", "the same, and seeing which other instances there are"},
+}
+
 // systemPaths is the part of the host that every instance sees, read-only. A
 // missing one is no error: what exists differs between distributions.
 var systemPaths = []string{
@@ -51,8 +62,13 @@ var systemPaths = []string{
 // units (with their environment) and their accounts.
 var hiddenPaths = []string{"-+/etc/systemd/system", "-+/etc/sysusers.d"}
 
-func (u *unit) hardening() {
+func (u *unit) hardening(version int) {
 	for _, h := range hardening {
+		for _, n := range newerHardening {
+			if n.key == h.key && version >= n.since {
+				h.value = n.value
+			}
+		}
 		u.set(h.key, value(h.value))
 	}
 }

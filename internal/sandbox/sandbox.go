@@ -32,6 +32,21 @@ type Host struct {
 	Shell          string // login shell of the agent's commands, /bin/bash or /bin/sh
 }
 
+// Unbindable lists the characters of paths that this systemd does not take in
+// BindPaths= as its manual has it. From 255 on it drops quotes on the way to the
+// program that makes the mounts (systemd pull request 40985); in 262 it does not,
+// but stops at colons and double quotes inside of a quoted path. Seen: 252 and 254
+// bind all of them; what lies between 257 and 262 is taken to have both faults.
+func (h Host) Unbindable() string {
+	switch {
+	case h.SystemdVersion >= 258:
+		return `"':`
+	case h.SystemdVersion >= 255:
+		return `"'`
+	}
+	return ""
+}
+
 // Input is one instance with what was decided about it elsewhere.
 type Input struct {
 	Host       Host

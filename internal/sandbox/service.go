@@ -89,7 +89,7 @@ func (u *unit) sandbox(in Input, extra []value) {
 	u.set("BindPaths", words(word(i.StateDir), word(i.Directory)))
 	u.configuration(i, l)
 	u.paths(i)
-	u.hardening()
+	u.hardening(in.Host.SystemdVersion)
 	u.addresses(i)
 }
 

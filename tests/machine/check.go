@@ -5,16 +5,17 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// systemdBinary is where the distribution has the program that becomes PID 1.
-func systemdBinary() string {
+// systemdBinary is where the distribution whose root is that directory has the program that becomes PID 1.
+func systemdBinary(root string) string {
 	for _, path := range []string{"/lib/systemd/systemd", "/usr/lib/systemd/systemd"} {
-		if _, err := os.Stat(path); err == nil {
+		if _, err := os.Stat(filepath.Join(root, path)); err == nil {
 			return path
 		}
 	}
@@ -31,7 +32,7 @@ func Check() error {
 		missing = append(missing, errors.New("root without CAP_SYS_ADMIN, as in an unprivileged container "+
 			"(use a privileged one, or the host)"))
 	}
-	if _, err := os.Stat(systemdBinary()); err != nil {
+	if _, err := os.Stat(systemdBinary("/")); err != nil {
 		missing = append(missing, errors.New("no systemd (apt-get install systemd)"))
 	}
 	for _, c := range []struct{ command, pkg string }{

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -16,10 +15,6 @@ import (
 
 // guestErrors is the descriptor on which the guest tells the keeper why it could not become systemd.
 const guestErrors = 3
-
-// scratch is covered by the tmpfs that takes the machine's changes. Only in the guest's own mount namespace, so any
-// directory that every host has will do, and none has to be made.
-const scratch = "/tmp"
 
 // becomeMachine is the guest's main. It returns, with the exit code, only if it fails.
 func becomeMachine() int {
@@ -42,9 +37,11 @@ func buildMachine() error {
 	return runSteps([]step{
 		{"name the machine", func() error { return unix.Sethostname([]byte(sp.Name)) }},
 		{"bring the loopback device up", loopbackUp},
-		{"part from the host's mounts", func() error { return mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
+		// setns(2) refuses a thread that shares its root with others, as Go's do.
+		{"have a root of its own", func() error { return unix.Unshare(unix.CLONE_FS) }},
+		{"part from the host's mounts", partFromHost},
 		{"hold the bind sources", func() (err error) { binds, err = holdBinds(sp.Binds); return err }},
-		{"lay the overlay over the host's files", overlayRoot},
+		{"lay the overlay over the files to start from", func() error { return overlayRoot(sp.Root) }},
 		{"enter the new root", pivot},
 		{"mount the API file systems", mountAPI},
 		{"make the devices", makeDevices},
@@ -77,65 +74,6 @@ func loopbackUp() error {
 	}
 	lo.SetUint16(unix.IFF_UP)
 	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, lo)
-}
-
-// overlayRoot mounts the machine's root, and over it those parts of the host's files that are file systems of their
-// own: an overlay shows only the file system that its lower directory is on.
-func overlayRoot() error {
-	mounts, err := readMounts()
-	if err != nil {
-		return err
-	}
-	parts := []string{"/"}
-	for _, m := range mounts {
-		top, _, _ := strings.Cut(strings.TrimPrefix(m.point, "/"), "/")
-		onDisk := slices.Contains([]string{"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs"}, m.fsType)
-		ofSystem := slices.Contains([]string{"etc", "home", "opt", "root", "srv", "usr", "var"}, top)
-		if st, err := os.Stat(m.point); onDisk && ofSystem && err == nil && st.IsDir() {
-			parts = append(parts, m.point)
-		}
-	}
-	slices.Sort(parts) // outer before inner
-	if err := mount("tmpfs", scratch, "tmpfs", 0, "mode=0755"); err != nil {
-		return err
-	}
-	for i, lower := range slices.Compact(parts) {
-		upper, work := fmt.Sprintf("%s/upper-%d", scratch, i), fmt.Sprintf("%s/work-%d", scratch, i)
-		for _, dir := range []string{upper, work, scratch + "/root"} {
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return err
-			}
-		}
-		// An overlay's root directory takes its mode and owner from the upper layer.
-		if err := copyOwner(lower, upper); err != nil {
-			return err
-		}
-		escape := strings.NewReplacer(`\`, `\\`, ",", `\,`, ":", `\:`)
-		data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", escape.Replace(lower), upper, work)
-		if err := mount("overlay", scratch+"/root"+lower, "overlay", 0, data); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func copyOwner(from, to string) error {
-	var st unix.Stat_t
-	if err := unix.Stat(from, &st); err != nil {
-		return err
-	}
-	return errors.Join(unix.Chown(to, int(st.Uid), int(st.Gid)), unix.Chmod(to, st.Mode&0o7777))
-}
-
-// pivot makes the overlay the root and lets go of the host's: pivot_root(".", ".") stacks the old root on the new
-// one (pivot_root(2)), where it is detached.
-func pivot() error {
-	return runSteps([]step{
-		{"change to the overlay", func() error { return unix.Chdir(scratch + "/root") }},
-		{"pivot", func() error { return unix.PivotRoot(".", ".") }},
-		{"detach the host's root", func() error { return unix.Unmount(".", unix.MNT_DETACH) }},
-		{"change to the new root", func() error { return unix.Chdir("/") }},
-	})
 }
 
 // mountAPI mounts what a kernel gives to a machine. What is not namespaced is read-only, as systemd-nspawn has it:
@@ -254,6 +192,7 @@ func execSystemd() error {
 	}
 	// Units with ConditionVirtualization=!container, those that deal with hardware, stay out.
 	env := []string{"container=" + "opencoded-machine", "PATH=" + searchPath, "LANG=C.UTF-8"}
-	err = unix.Exec(systemdBinary(), []string{systemdBinary(), "--system"}, env)
-	return fmt.Errorf("cannot execute %s: %w (apt-get install systemd)", systemdBinary(), err)
+	program := systemdBinary("/")
+	err = unix.Exec(program, []string{program, "--system"}, env)
+	return fmt.Errorf("cannot execute %s: %w (apt-get install systemd)", program, err)
 }

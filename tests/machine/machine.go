@@ -16,6 +16,7 @@
 package machine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,10 @@ import (
 type Options struct {
 	// Name is the host name of the machine, 1 to 40 of a-z, 0-9 and '-'. Default "machine".
 	Name string
+
+	// Root is a directory of the host whose files the machine starts from: the root of an installed system, with a
+	// systemd of its own. Default $MACHINE_ROOT, so that any test can be run on another system, or the host's own "/".
+	Root string
 
 	// Binds are files and directories of the host that the machine sees read-only at another place.
 	Binds []Bind
@@ -110,6 +115,9 @@ func (o Options) spec() (spec, error) {
 	if !hostName.MatchString(sp.Name) {
 		return sp, fmt.Errorf("cannot boot machine %q: not a host name (use 1 to 40 of a-z, 0-9 and '-')", sp.Name)
 	}
+	if err := sp.startFrom(cmp.Or(o.Root, os.Getenv("MACHINE_ROOT"), "/")); err != nil {
+		return sp, err
+	}
 	for _, b := range o.Binds {
 		if !filepath.IsAbs(b.Target) || filepath.Clean(b.Target) == "/" {
 			return sp, fmt.Errorf("cannot bind %s on %q: not an absolute path below / (give one)", b.Source, b.Target)
@@ -124,6 +132,17 @@ func (o Options) spec() (spec, error) {
 		sp.Binds = append(sp.Binds, Bind{source, filepath.Clean(b.Target)})
 	}
 	return sp, nil
+}
+
+// startFrom sets the directory whose files the machine starts from.
+func (sp *spec) startFrom(dir string) (err error) {
+	if sp.Root, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(sp.Root, systemdBinary(sp.Root))); err != nil {
+		return fmt.Errorf("cannot boot a machine from %s: %w (it must hold an installed system)", dir, err)
+	}
+	return nil
 }
 
 // start runs the keeper and waits until it says that systemd has been executed.

@@ -246,11 +246,12 @@ func TestClose(t *testing.T) {
 func TestBootErrors(t *testing.T) {
 	tier.Need(t, "machine", tier.Machine())
 	for want, opts := range map[string]machine.Options{
-		"not a host name":       {Name: "a b"},
-		"absolute path below /": {Binds: []machine.Bind{{Source: "/etc", Target: "relative"}}},
-		"must exist":            {Binds: []machine.Bind{{Source: "/no/such/file", Target: "/x"}}},
-		"bind the host's files": {Name: unique("broken"), Binds: []machine.Bind{{Source: "/etc/passwd", Target: "/proc/x"}}},
-		"deadline exceeded":     {Name: unique("late"), BootTimeout: time.Nanosecond},
+		"not a host name":          {Name: "a b"},
+		"absolute path below /":    {Binds: []machine.Bind{{Source: "/etc", Target: "relative"}}},
+		"hold an installed system": {Root: t.TempDir()},
+		"must exist":               {Binds: []machine.Bind{{Source: "/no/such/file", Target: "/x"}}},
+		"bind the host's files":    {Name: unique("broken"), Binds: []machine.Bind{{Source: "/etc/passwd", Target: "/proc/x"}}},
+		"deadline exceeded":        {Name: unique("late"), BootTimeout: time.Nanosecond},
 	} {
 		m, err := machine.Boot(t.Context(), opts)
 		if err == nil || !strings.Contains(err.Error(), want) {

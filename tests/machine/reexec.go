@@ -17,6 +17,7 @@ const (
 // spec is what the caller tells the keeper, and the keeper the guest, as JSON on standard input.
 type spec struct {
 	Name  string
+	Root  string // of the files below the overlay
 	Binds []Bind
 }
 

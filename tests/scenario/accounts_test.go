@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencoded/opencoded/internal/sandbox"
+	"github.com/opencoded/opencoded/tests/judge"
 	"github.com/opencoded/opencoded/tests/operator"
 )
 
@@ -56,18 +58,35 @@ group = "team"
 // unitDirectory: units move between the directories of systemd, and strange
 // paths reach the server as they are, without a restart.
 func unitDirectory(t *testing.T) {
-	const strange = `/srv/odd "dir" with %h $HOME; and: colon\\back`
-	inventory := `
+	const strange = `/srv/odd "dir" with %h $HOME; and: colon\back`
+	in := func(directory string) string {
+		return `
 version = 1
 [host]
 unit_dir = "/etc/systemd/system"
 [instances.alpha]
-directory = '` + strings.ReplaceAll(strange, `\\`, `\`) + `'
+directory = '` + directory + `'
 listen.port = 8701
 `
+	}
+	directory := strange
+	host := sandbox.Host{SystemdVersion: judge.SystemdVersion(t)}
+	if unfit := host.Unbindable(); unfit != "" {
+		operator.Write(t, operator.Inventory, in(strange), 0o644)
+		r := operator.Command(t, "opencoded", "apply")
+		operator.Same(t, "exit code for what it cannot bind", r.Code, 1)
+		operator.Contains(t, "apply", r.Stderr, "instances.toml:6:13: instances.alpha.directory: systemd")
+		directory = strings.Map(func(r rune) rune {
+			if strings.ContainsRune(unfit, r) {
+				return -1
+			}
+			return r
+		}, strange)
+	}
+	inventory := in(directory)
 	operator.Apply(t, inventory)
 	before := operator.PID(t, "alpha")
-	operator.Same(t, "directory", enter(t, "alpha").must(t, "pwd"), strings.ReplaceAll(strange, `\\`, `\`))
+	operator.Same(t, "directory", enter(t, "alpha").must(t, "pwd"), directory)
 	for _, move := range []struct{ from, to string }{{"etc", "run"}, {"run", "etc"}} {
 		inventory = strings.Replace(inventory, `"/`+move.from+`/systemd`, `"/`+move.to+`/systemd`, 1)
 		operator.Apply(t, inventory)

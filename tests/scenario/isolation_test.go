@@ -28,13 +28,16 @@ inaccessible_paths = ["/srv/reference/hidden"]
 	betaPID := operator.PID(t, "beta")
 
 	for _, p := range []string{
-		"/srv/beta", "/srv/beta/secret", "/var/lib/opencode/instance-state/beta", "/data", "/home/alice", "/root/.bashrc",
+		"/srv/beta", "/srv/beta/secret", "/var/lib/opencode/instance-state/beta", "/data", "/home/alice",
 		"/var/lib/opencoded", "/etc/opencode/instances.toml", "/var/log", "/run/systemd/private", "/run/dbus",
 		"/proc/" + betaPID, "/proc/1/environ", "/boot",
 	} {
 		alpha.refused(t, "cat "+p, "No such file or directory")
 		alpha.refused(t, "ls -d "+p, "No such file or directory")
 	}
+	// Newer versions lay a directory there that only root can look into.
+	alpha.refused(t, "cat /root/.bashrc || stat /root/.bashrc", "/root/.bashrc'")
+	operator.Same(t, "/root as alpha's root has it", operator.Must(t, "ls", "-A", "/proc/"+operator.PID(t, "alpha")+"/root/root"), "")
 	for _, p := range []string{"/srv", "/var/lib/opencode/instance-state", "/usr/bin", "/etc", "/"} {
 		alpha.refused(t, "touch "+p+"/x", "Read-only file system")
 	}

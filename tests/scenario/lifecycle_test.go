@@ -63,7 +63,8 @@ func lifecycle(t *testing.T) {
 
 // reloads is how often systemd has read its unit files again.
 func reloads(t *testing.T) int {
-	return strings.Count(operator.Must(t, "journalctl", "--no-pager", "-q", "-o", "cat", "_PID=1"), "Reloading")
+	// Newer versions also say when they have finished.
+	return strings.Count(operator.Must(t, "journalctl", "--no-pager", "-q", "-o", "cat", "_PID=1"), "Reloading.")
 }
 
 // removed takes alpha out of the inventory.

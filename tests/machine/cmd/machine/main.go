@@ -17,13 +17,14 @@ import (
 	"github.com/opencoded/opencoded/tests/machine"
 )
 
-const usage = `usage: machine [-name NAME] [-bind SRC:DST]... [-v] [-- COMMAND [ARG]...]
+const usage = `usage: machine [-name NAME] [-root DIR] [-bind SRC:DST]... [-v] [-- COMMAND [ARG]...]
 
 Boots a throwaway systemd machine over this host: real systemd, D-Bus, journald and nftables, the host's files
 underneath, and nothing of the host changed. Runs COMMAND in it, or a shell, and discards the machine afterwards.
 Needs root. The exit code is the command's; 125 when the machine could not be booted.
 
   -name NAME     host name of the machine (default "machine")
+  -root DIR      start from the files of the system installed in DIR, with its systemd, not from the host's
   -bind SRC:DST  show the host's file or directory SRC read-only at DST; may be given more than once
   -v             show what the machine's first process prints
 
@@ -56,6 +57,7 @@ func run(args []string) int {
 	flags := flag.NewFlagSet("machine", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	name := flags.String("name", "machine", "")
+	root := flags.String("root", "", "")
 	verbose := flags.Bool("v", false, "")
 	flags.Var(&bound, "bind", "")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -68,7 +70,7 @@ func run(args []string) int {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	opts := machine.Options{Name: *name, Binds: bound}
+	opts := machine.Options{Name: *name, Root: *root, Binds: bound}
 	if *verbose {
 		opts.Log = os.Stderr
 	}
