@@ -23,11 +23,14 @@ var placeholder = lazy.MustCompile(`(?i)^(|none|null|dummy|fake|test|local|ollam
 func (l *linter) secrets() {
 	walk(&document.Value{Data: l.t}, nil, func(v *document.Value, path []string) {
 		text, ok := v.Text()
-		if !ok || len(path) == 0 {
+		if !ok || len(path) == 0 || len(text) < 8 || !sensitive(path) && len(text) < 16 {
 			return
 		}
-		bare := fileReference.ReplaceAllString(envReference.ReplaceAllString(text, ""), "")
-		named := secretKey.MatchString(path[len(path)-1]) && sensitive(path) && len(bare) >= 8 &&
+		bare := text
+		if reference(text) {
+			bare = fileReference.ReplaceAllString(envReference.ReplaceAllString(text, ""), "")
+		}
+		named := sensitive(path) && secretKey.MatchString(path[len(path)-1]) && len(bare) >= 8 &&
 			!strings.ContainsAny(bare, "{}$%") && !placeholder.MatchString(strings.TrimPrefix(strings.TrimSpace(bare), "Bearer "))
 		if named && strings.EqualFold(strings.TrimSpace(bare), "bearer") {
 			return

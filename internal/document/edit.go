@@ -2,7 +2,6 @@ package document
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/tailscale/hujson"
 )
@@ -19,7 +18,7 @@ type Edit struct {
 // EditJSON changes a JSON document in place: comments, order and everything that
 // no edit names stay as they are. A path that leads nowhere is an error.
 func EditJSON(data []byte, edits []Edit) ([]byte, error) {
-	root, err := hujson.Parse(data)
+	root, err := hujson.Parse(closed(data))
 	if err != nil {
 		return nil, err
 	}
@@ -107,10 +106,4 @@ func literal(v *Value) hujson.Literal {
 	default:
 		return hujson.String(fmt.Sprint(d))
 	}
-}
-
-// Comments reports whether a JSON text has comments or trailing commas.
-func Comments(data []byte) bool {
-	v, err := hujson.Parse(data)
-	return err == nil && !v.IsStandard() || strings.HasPrefix(string(data), "\ufeff")
 }

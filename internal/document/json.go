@@ -31,7 +31,7 @@ func ParseJSON(file string, data []byte) (*Table, Diagnostics) {
 	if d := bounds(file, j.lines, j.data); d != nil {
 		return nil, Diagnostics{*d}
 	}
-	parsed, err := hujson.Parse(j.data)
+	parsed, err := hujson.Parse(closed(j.data))
 	if err != nil {
 		return nil, Diagnostics{j.syntaxError(err)}
 	}
@@ -44,6 +44,16 @@ func ParseJSON(file string, data []byte) (*Table, Diagnostics) {
 		return nil, j.problems
 	}
 	return t, nil
+}
+
+// closed ends a last line that is a comment: the parser wants it to end, and
+// opencode does not.
+func closed(data []byte) []byte {
+	last := data[bytes.LastIndexByte(data, '\n')+1:]
+	if !bytes.Contains(last, []byte("//")) {
+		return data
+	}
+	return append(data[:len(data):len(data)], '\n')
 }
 
 type jsonReader struct {

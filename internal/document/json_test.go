@@ -32,7 +32,7 @@ a."x y" = é
 	if k := table.Lookup("b").Kind(); k != "array" {
 		t.Errorf("kind %s", k)
 	}
-	for _, empty := range []string{"", " \n", "\ufeff", "{}", "{ /* */ }"} {
+	for _, empty := range []string{"", " \n", "\ufeff", "{}", "{ /* */ }", "{} // a comment at the end"} {
 		if table, problems := ParseJSON("f", []byte(empty)); len(problems) > 0 || table.Len() != 0 {
 			t.Errorf("%q: %v %v", empty, table, problems)
 		}
