@@ -108,3 +108,20 @@ func TestInstructionsOfAProject(t *testing.T) {
 		t.Error("Compose changed its input")
 	}
 }
+
+// An agent that is called primary has that mode, unless it says another.
+func TestPrimaryAgents(t *testing.T) {
+	l := table(t, `
+agent.a = { primary = true, prompt = "x" }
+agent.b = { primary = true, mode = "all" }
+agent.c = { primary = false }
+agent.d = { mode = "primary" }`)
+	bundle, _ := Load(nil, "", Source{Table: l, Name: "c.toml"})
+	got, problems := Compose(Input{Bundle: bundle, Schemas: schema.Builtin()})
+	want := `{"agent":{"a":{"primary":true,"prompt":"x","mode":"primary"},"b":{"primary":true,"mode":"all"},"c":{"primary":false},"d":{"mode":"primary"}}}`
+	out, _ := document.ParseJSON("o", got.Config)
+	out.Delete("$schema")
+	if text(out) != want || len(problems) > 0 {
+		t.Errorf("got %s %v\nwant %s", text(out), problems, want)
+	}
+}

@@ -45,6 +45,8 @@ type Bundle struct {
 	documents []Markdown // agents, skills and commands in files of their own
 	files     []File     // to stand beside the configuration
 
+	copied map[string]bool // references that lead to files
+
 	incomplete bool // something could not be read: what refers to it is no mistake
 }
 
@@ -72,6 +74,7 @@ type File struct {
 // rewrites such references to the originals.
 func Load(r Reader, base string, sources ...Source) (Bundle, document.Diagnostics) {
 	l := loader{reader: r, base: base, stems: stems{}, placed: map[string]bool{}}
+	l.bundle.copied = map[string]bool{}
 	for _, s := range sources {
 		if read, ok := l.layer(s); ok {
 			l.collect(read)

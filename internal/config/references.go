@@ -43,6 +43,30 @@ func (l *loader) references(read layer) {
 	})
 }
 
+// FileReference is a file of the host that opencode reads when it starts, for a
+// {file:…} in a layer. Without it opencode refuses the whole configuration.
+type FileReference struct {
+	Path string // absolute
+	Pos  document.Pos
+}
+
+// FileReferences lists the files that layers refer to by absolute paths; what was
+// copied is not among them.
+func (b Bundle) FileReferences() []FileReference {
+	var out []FileReference
+	for _, l := range b.layers {
+		walk(&document.Value{Data: l.table}, nil, func(v *document.Value, _ []string) {
+			text, _ := v.Text()
+			for _, m := range fileReference.FindAllStringSubmatch(text, -1) {
+				if filepath.IsAbs(m[1]) && !b.copied[m[1]] {
+					out = append(out, FileReference{m[1], v.Pos})
+				}
+			}
+		})
+	}
+	return out
+}
+
 // misplaced finds references in a file that is used in another place than it
 // stands, where opencode would look for them beside the wrong file.
 func (l *loader) misplaced(read layer) {
@@ -96,7 +120,9 @@ func (l *loader) fileReference(read layer, pos document.Pos, whole string) strin
 	if l.base == "" {
 		return "{file:" + read.original(target) + "}"
 	}
-	return "{file:" + l.place(read.beside(target), c) + "}"
+	copied := l.place(read.beside(target), c)
+	l.bundle.copied[copied] = true
+	return "{file:" + copied + "}"
 }
 
 // plugin copies a plugin; one in a folder of its own comes with the folder,

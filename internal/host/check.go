@@ -206,6 +206,18 @@ func (c *checker) configFile() {
 	}
 }
 
+// configuredFiles must be there when opencode starts, if the instance sees them
+// at all (internal/config warns where it does not).
+func (c *checker) configuredFiles() {
+	for _, i := range c.inv.Instances {
+		for _, r := range c.facts.Bundles[i.Name].FileReferences() {
+			if sandbox.Visible(i, r.Path) && !under(r.Path, i.StateDir, i.Directory) && isMissing(r.Path) {
+				c.problems.Add(document.Error, r.Pos, "create it", "instances.%s: opencode refuses a configuration with {file:%s}, which does not exist", i.Name, r.Path)
+			}
+		}
+	}
+}
+
 func (c *checker) directory() {
 	i := c.i
 	info, err := os.Stat(i.Directory)

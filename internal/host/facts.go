@@ -75,6 +75,7 @@ func gather(ctx context.Context, inv *instance.Inventory) (plan.Facts, document.
 	bundles, found := plan.Configurations(inv, Reader{Trusted: os.Geteuid() == 0})
 	f.Bundles = bundles
 	c.problems.AddAll(found)
+	c.configuredFiles()
 	c.findSchemas(ctx)
 	return f, c.problems, nil
 }

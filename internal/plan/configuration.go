@@ -3,6 +3,8 @@ package plan
 import (
 	"io/fs"
 	"path/filepath"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/opencoded/opencoded/internal/config"
 	"github.com/opencoded/opencoded/internal/document"
@@ -72,7 +74,7 @@ func (b *builder) configuration() {
 	b.problems.AddAll(problems)
 	l, a := b.layout, b.t.Account
 	own := func(path string, mode fs.FileMode, content string) {
-		b.t.Files = append(b.t.Files, File{Path: filepath.Join(l.Config, path), Mode: mode, GID: a.GID, Content: content})
+		b.t.Files = append(b.t.Files, File{Path: filepath.Join(l.Config, path), Mode: mode, GID: a.GID, Content: content, Quiet: unreadable(content)})
 	}
 	content := string(out.Config)
 	if b.i.ConfigFile != "" {
@@ -99,6 +101,17 @@ func (b *builder) configuration() {
 		own(f.Path, mode, string(f.Content))
 	}
 	b.t.Tree = l.Config
+}
+
+// unreadable says why a file is not shown in a plan; "" means that it is.
+func unreadable(content string) string {
+	switch {
+	case !utf8.ValidString(content) || strings.ContainsRune(content, 0):
+		return "not a text, not shown"
+	case len(content) > 64<<10:
+		return "large, not shown"
+	}
+	return ""
 }
 
 // parents lists the directories above a relative path, the outermost first.

@@ -35,6 +35,7 @@ var scenarios = []struct {
 	{"network-guard", networkGuard},
 	{"postgres-socket", postgresSocket},
 	{"config-lock", configLock},
+	{"layered-configuration", layeredConfiguration},
 	{"accounts", accounts},
 	{"unit-directory", unitDirectory},
 }
