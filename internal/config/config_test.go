@@ -70,12 +70,12 @@ headers = { Authorization = "Bearer <{file:/run/secrets/token}>", Other = "& lon
 func TestComposeRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		`"$schema" = "x"`:       "c.toml:1:13: $schema of opencode.json is always",
-		"a = 9007199254740993":  "c.toml:1:5: 9007199254740993 is too large",
-		"a = [1, inf]":          "c.toml:1:9: JSON has no",
-		"a = { b = nan }":       "c.toml:1:11: JSON has no",
-		"a = 2024-01-01":        "c.toml:1:5: JSON has no dates",
-		"a = [[07:00:00]]":      "c.toml:1:7: JSON has no dates",
-		"[x]\ny.z = 1979-05-27": "c.toml:2:7: JSON has no dates",
+		"a = 9007199254740993":  "c.toml:1:5: a: 9007199254740993 is too large",
+		"a = [1, inf]":          "c.toml:1:9: a.1: JSON has no",
+		"a = { b = nan }":       "c.toml:1:11: a.b: JSON has no",
+		"a = 2024-01-01":        "c.toml:1:5: a: JSON has no dates",
+		"a = [[07:00:00]]":      "c.toml:1:7: a.0.0: JSON has no dates",
+		"[x]\ny.z = 1979-05-27": "c.toml:2:7: x.y.z: JSON has no dates",
 	} {
 		bundle, _ := Load(nil, "", Source{Table: table(t, text), Name: "c.toml"})
 		out, problems := Compose(Input{Bundle: bundle, Schemas: schema.Builtin(), AllowUnknown: true})

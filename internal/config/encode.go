@@ -17,27 +17,24 @@ const maxInteger = 1<<53 - 1
 
 // check finds what TOML can say and opencode.json cannot.
 func check(v *document.Value, problems *document.Diagnostics) {
-	switch d := v.Data.(type) {
-	case *document.Table:
-		for e := range d.All() {
-			check(e.Value, problems)
+	walk(v, nil, func(v *document.Value, path []string) {
+		fail := func(hint, format string, args ...any) {
+			problems.Add(document.Error, v.Pos, hint, "%s: %s", document.Join(path...), fmt.Sprintf(format, args...))
 		}
-	case []*document.Value:
-		for _, e := range d {
-			check(e, problems)
+		switch d := v.Data.(type) {
+		case *document.Table, []*document.Value, string, bool, document.Null:
+		case int64:
+			if d > maxInteger || d < -maxInteger {
+				fail("use a number up to 2^53", "%d is too large for opencode", d)
+			}
+		case float64:
+			if math.IsNaN(d) || math.IsInf(d, 0) {
+				fail("write a finite number", "JSON has no %v", d)
+			}
+		default:
+			fail("write it as a string, in quotes", "JSON has no dates and times")
 		}
-	case string, bool, document.Null:
-	case int64:
-		if d > maxInteger || d < -maxInteger {
-			problems.Add(document.Error, v.Pos, "use a number up to 2^53", "%d is too large for opencode", d)
-		}
-	case float64:
-		if math.IsNaN(d) || math.IsInf(d, 0) {
-			problems.Add(document.Error, v.Pos, "write a finite number", "JSON has no %v", d)
-		}
-	default:
-		problems.Add(document.Error, v.Pos, "write it as a string, in quotes", "JSON has no dates and times")
-	}
+	})
 }
 
 // lineWidth is up to where a table or list stays on one line: short things are

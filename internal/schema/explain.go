@@ -178,7 +178,7 @@ func choose(branches [][]Violation, v *document.Value, path []string) []Violatio
 		}
 	}
 	if len(told) > 0 {
-		return slices.MinFunc(told, fewer)
+		return eitherMissing(told, slices.MinFunc(told, fewer))
 	}
 	best := slices.Clone(slices.MinFunc(deeper, fewer))
 	for i, n := range best {
@@ -193,6 +193,26 @@ func choose(branches [][]Violation, v *document.Value, path []string) []Violatio
 			}
 		}
 		best[i].describe()
+	}
+	return best
+}
+
+// eitherMissing is for alternatives that each want one more key: all are named.
+func eitherMissing(told [][]Violation, best []Violation) []Violation {
+	if len(best) != 1 || best[0].Fault != Missing {
+		return best
+	}
+	var keys []string
+	for _, b := range told {
+		if len(b) == 1 && b[0].Fault == Missing && len(b[0].Path) == len(best[0].Path) {
+			keys = append(keys, strconv.Quote(b[0].Path[len(b[0].Path)-1]))
+		}
+	}
+	if len(keys) > 1 {
+		out := best[0]
+		out.Message = fmt.Sprintf("%s: %s is missing", document.Join(out.Path[:len(out.Path)-1]...), strings.Join(dedupe(keys), " or "))
+		out.Hint = "write one of them"
+		return []Violation{out}
 	}
 	return best
 }

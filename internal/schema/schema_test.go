@@ -52,6 +52,7 @@ f.json:1:33: unknown key "comand" in mcp.g (did you mean "command"?)`,
 		`{"plugin": [["a"]]}`:                                    `f.json:1:13: plugin.0: 1 elements are too few: at least 2`,
 		`{"lsp": {"x": {"command": ["a"], "environment": {}}}}`:  `f.json:1:34: unknown key "environment" in lsp.x (opencode's name is env here)`,
 		`{"lsp": {"x": {"disabled": true}}, "formatter": false}`: "",
+		`{"lsp": {"x": {}}}`:                                     `f.json:1:15: lsp.x: "disabled" or "command" is missing (write one of them)`,
 		`{"username": null}`:                                     `f.json:1:14: username: expected a string, not null`,
 	} {
 		if got := check(t, Builtin().Config, text); got != want {

@@ -28,6 +28,7 @@ var allowances = []allowance{
 			return all != nil && written.Data == all.Data
 		}},
 	{"the price above 200,000 tokens is read by nothing in 1.18", regexp.MustCompile(`\.cost\.context_over_200k$`), dropped},
+	{"of a custom language server that is disabled nothing else is kept", regexp.MustCompile(`^lsp\.house-ls\.command$`), dropped},
 	{"a path of a plugin is printed as an address", regexp.MustCompile(`^plugin$`),
 		func(written, printed *document.Value) bool {
 			a, _ := written.List()

@@ -102,14 +102,14 @@ func names(said string, key []string) bool {
 	if above == "" {
 		above = "opencode.json"
 	}
-	for _, form := range []string{
-		document.Join(key...), "\"" + last + "\" in " + above, above + ": \"" + last + "\" is missing", "key \"" + last + "\" is there already",
-	} {
+	for _, form := range []string{document.Join(key...), "\"" + last + "\" in " + above, "key \"" + last + "\" is there already"} {
 		if strings.Contains(said, form) {
 			return true
 		}
 	}
-	return false
+	_, missing, found := strings.Cut(said, above+": ")
+	missing, _, absent := strings.Cut(missing, " is missing")
+	return found && absent && strings.Contains(missing, "\""+last+"\"")
 }
 
 func readJSON(t *testing.T, path string) *document.Table {
