@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
@@ -176,6 +177,9 @@ func (l *loader) named(read layer) {
 func taken(t *document.Table, k *kind) []document.Entry {
 	var out []document.Entry
 	for e := range t.All() {
+		if slices.Contains(k.taken, e.Key) {
+			continue
+		}
 		_, isPath := e.Value.Text()
 		_, gone := e.Value.Data.(document.Null)
 		if isPath || gone || k.inline && e.Value.Table() != nil && e.Value.Table().Get("instructions") != nil {

@@ -24,15 +24,16 @@ type Markdown struct {
 type kind struct {
 	key    string // the key that names the files: agents.NAME = "…"
 	noun   string
-	under  string // the table of opencode.json that says the same; "" for none
-	text   string // the key of that table which the body of the file is
-	inline bool   // a table of keys is understood too, and becomes a file
+	under  string   // the table of opencode.json that says the same; "" for none
+	text   string   // the key of that table which the body of the file is
+	inline bool     // a table of keys is understood too, and becomes a file
+	taken  []string // keys of opencode's own, which name no file
 }
 
 var (
 	agentKind   = &kind{key: "agents", noun: "agent", under: "agent", text: "prompt"}
 	commandKind = &kind{key: "commands", noun: "command", under: "command", text: "template"}
-	skillKind   = &kind{key: "skills", noun: "skill", inline: true}
+	skillKind   = &kind{key: "skills", noun: "skill", inline: true, taken: []string{"paths", "urls"}}
 	kinds       = []*kind{agentKind, commandKind, skillKind}
 )
 
