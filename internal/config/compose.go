@@ -170,8 +170,12 @@ func (c *composer) withDocuments(t *document.Table) *document.Table {
 		}
 		own := m.table()
 		if e, both := group.Entry(m.Name); both && e.Value.Table() != nil {
-			c.problems.Add(document.Warning, e.KeyPos, "say it in one of them",
-				"%s is also given as the file %s; what they both set depends on where opencode reads it", document.Join(m.kind.under, m.Name), m.file)
+			for key := range e.Value.Table().All() {
+				if own.Get(key.Key) != nil {
+					c.problems.Add(document.Warning, key.KeyPos, "say it in one of them",
+						"%s is also set in the file %s, and which counts depends on where opencode reads it", document.Join(m.kind.under, m.Name, key.Key), m.file)
+				}
+			}
 			own = Merge(own, e.Value.Table())
 		}
 		group.Set(document.Entry{Key: m.Name, KeyPos: m.Pos, Value: &document.Value{Pos: m.Pos, Data: own}})

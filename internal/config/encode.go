@@ -28,8 +28,11 @@ func check(v *document.Value, problems *document.Diagnostics) {
 				fail("use a number up to 2^53", "%d is too large for opencode", d)
 			}
 		case float64:
-			if math.IsNaN(d) || math.IsInf(d, 0) {
+			switch {
+			case math.IsNaN(d) || math.IsInf(d, 0):
 				fail("write a finite number", "JSON has no %v", d)
+			case d == math.Trunc(d) && math.Abs(d) > maxInteger:
+				fail("use a number up to 2^53", "%v is too large for opencode", d)
 			}
 		default:
 			fail("write it as a string, in quotes", "JSON has no dates and times")

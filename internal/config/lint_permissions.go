@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
@@ -79,6 +80,10 @@ func (l *linter) rules(where string, path []string, tool string, t *document.Tab
 func (l *linter) shadowed(where string, t *document.Table) {
 	var before []string
 	for e := range t.All() {
+		if n, err := strconv.ParseUint(e.Key, 10, 32); err == nil && strconv.FormatUint(n, 10) == e.Key && t.Len() > 1 {
+			l.warn(e.KeyPos, "write a pattern that matches it, such as \""+e.Key+"*\"", "%s.%s is a whole number: opencode puts such keys before all others, whatever their order here",
+				where, e.Key)
+		}
 		if e.Key == "*" && len(before) > 0 {
 			if action, ok := e.Value.Text(); ok {
 				l.warn(e.KeyPos, "put \"*\" first", "%s.\"*\" comes after %s, and the last rule that matches wins: all is %q",

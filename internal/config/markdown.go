@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -200,6 +201,12 @@ func (l *loader) replace(to string, c Content) {
 
 // checkHead finds what opencode would skip without a word.
 func (l *loader) checkHead(d Markdown, m document.Markdown) {
+	walk(&document.Value{Data: d.head}, nil, func(v *document.Value, path []string) {
+		if text, _ := v.Text(); reference(text) {
+			l.problems.Add(document.Warning, v.Pos, "set it in a layer, as "+document.Join(append([]string{cmp.Or(d.kind.under, d.kind.key), d.Name}, path...)...),
+				"opencode does not fill in %s in a markdown file", text)
+		}
+	})
 	top := document.Pos{File: d.file, Line: 1, Column: 1}
 	switch d.kind {
 	case skillKind:

@@ -11,6 +11,7 @@ import (
 // Shape is what the schema says of one option.
 type Shape struct {
 	Key      string   // "agent.*.temperature"; "*" is a name of the user's choice, "[]" an element
+	path     []string // the same, key by key: names of key bindings have dots in them
 	Types    []string // in words; values in JSON where only those are allowed
 	Required bool     // where the table that holds it is written
 	Default  string   // as the schema gives it, in JSON; mostly empty
@@ -29,7 +30,7 @@ func (s *Schema) shapes() ([]Shape, error) {
 		return nil, err
 	}
 	w := walker{root: root, seen: map[string]int{}}
-	w.walk(root, "")
+	w.walk(root, nil)
 	return w.out, nil
 }
 
@@ -64,13 +65,13 @@ func (w *walker) resolve(s *jsonschema.Schema) *jsonschema.Schema {
 	return explainer{root: w.root}.resolve(s)
 }
 
-func (w *walker) walk(s *jsonschema.Schema, path string) {
+func (w *walker) walk(s *jsonschema.Schema, path []string) {
 	if s == nil {
 		return
 	}
 	if s.Ref != "" {
 		name := strings.TrimPrefix(s.Ref, refPrefix)
-		if at, shared := canonical[name]; shared && at != path {
+		if at, shared := canonical[name]; shared && at != strings.Join(path, ".") {
 			return
 		}
 		if strings.HasPrefix(name, "Permission") && name != "PermissionConfig" || strings.HasPrefix(name, "Binding") {
@@ -83,19 +84,19 @@ func (w *walker) walk(s *jsonschema.Schema, path string) {
 		w.walk(a, path)
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Properties)) {
-		at := key
-		if path != "" {
-			at = path + "." + key
-		}
+		at := append(slices.Clone(path), key)
 		w.add(at, s.Properties[key], slices.Contains(s.Required, key))
 		w.walk(s.Properties[key], at)
 	}
 	if a := s.AdditionalProperties; a != nil && a.Not == nil && !anything(a) {
-		w.add(path+".*", a, false)
-		w.walk(a, path+".*")
+		at := append(slices.Clone(path), "*")
+		w.add(at, a, false)
+		w.walk(a, at)
 	}
-	if s.Items != nil {
-		w.walk(s.Items, path+"[]")
+	if s.Items != nil && len(path) > 0 {
+		at := slices.Clone(path)
+		at[len(at)-1] += "[]"
+		w.walk(s.Items, at)
 	}
 }
 
@@ -104,7 +105,8 @@ func anything(s *jsonschema.Schema) bool {
 	return s.Ref == "" && s.Type == "" && s.Types == nil && s.AnyOf == nil && s.OneOf == nil && s.Properties == nil && s.Enum == nil
 }
 
-func (w *walker) add(key string, s *jsonschema.Schema, required bool) {
+func (w *walker) add(path []string, s *jsonschema.Schema, required bool) {
+	key := strings.Join(path, ".")
 	if w.visit != nil {
 		w.visit(key, s)
 	}
@@ -114,7 +116,7 @@ func (w *walker) add(key string, s *jsonschema.Schema, required bool) {
 		return
 	}
 	w.seen[key] = len(w.out)
-	w.out = append(w.out, Shape{Key: key, Types: w.types(s), Required: required, Default: string(s.Default)})
+	w.out = append(w.out, Shape{Key: key, path: path, Types: w.types(s), Required: required, Default: string(s.Default)})
 }
 
 // types puts what a schema allows into words.

@@ -84,17 +84,16 @@ func optionOf(file string, shape Shape, t *document.Table) Option {
 
 // Matches reports whether a key that a user writes is this option: of
 // "agent.build.prompt" the option is "agent.*.prompt".
-func (o Option) Matches(key []string) bool {
-	return slices.EqualFunc(strings.Split(strings.ReplaceAll(o.Key, "[]", ""), "."), key, matchPart)
-}
+func (o Option) Matches(key []string) bool { return slices.EqualFunc(o.path, key, matchPart) }
 
 // Below reports whether the option belongs to the table that a user names.
 func (o Option) Below(key []string) bool {
-	parts := strings.Split(strings.ReplaceAll(o.Key, "[]", ""), ".")
-	return len(parts) > len(key) && slices.EqualFunc(parts[:len(key)], key, matchPart)
+	return len(o.path) > len(key) && slices.EqualFunc(o.path[:len(key)], key, matchPart)
 }
 
-func matchPart(pattern, part string) bool { return pattern == "*" || pattern == part }
+func matchPart(pattern, part string) bool {
+	return pattern == "*" || strings.TrimSuffix(pattern, "[]") == part
+}
 
 // Annotated is the schema with what each option means, for editors.
 func (s *Schema) Annotated() ([]byte, error) {
@@ -122,7 +121,7 @@ func (s *Schema) Annotated() ([]byte, error) {
 			at.Description = meaning[key]
 		}
 	}}
-	w.walk(root, "")
+	w.walk(root, nil)
 	root.Title = s.file + " of opencode"
 	text, err := json.MarshalIndent(root, "", "  ")
 	return append(text, '\n'), err

@@ -102,7 +102,7 @@ func names(said string, key []string) bool {
 	if above == "" {
 		above = "opencode.json"
 	}
-	for _, form := range []string{document.Join(key...), "\"" + last + "\" in " + above, "key \"" + last + "\" is there already"} {
+	for _, form := range []string{document.Join(key...), strings.Join(key, ".") + " of ", "\"" + last + "\" in " + above, "key \"" + last + "\" is there already"} {
 		if strings.Contains(said, form) {
 			return true
 		}
