@@ -100,7 +100,7 @@ func (l *loader) layer(s Source) (layer, bool) {
 		return layer{name: s.Name, dir: s.Dir, orig: cmp.Or(s.Original, s.Dir), stem: l.stems.take(s.Name), table: s.Table.Clone()}, true
 	}
 	content, err := l.reader.Read(s.Path)
-	if l.unseen(err) {
+	if l.unseen(err) || err != nil && s.Verbatim { // who uses a file as it is reads it too, and says what is wrong
 		return layer{}, false
 	}
 	if err != nil {
