@@ -152,7 +152,24 @@ func (l *loader) collect(read layer) {
 		l.named(read)
 	}
 	l.references(read)
+	l.nulls(read)
 	l.bundle.layers = append(l.bundle.layers, read.split(&l.problems)...)
+}
+
+// nulls finds those that take nothing away: in a single file they are a mistake,
+// since opencode itself refuses null everywhere.
+func (l *loader) nulls(read layer) {
+	walk(&document.Value{Data: read.table}, nil, func(v *document.Value, path []string) {
+		if _, isNull := v.Data.(document.Null); !isNull || len(path) == 0 {
+			return
+		}
+		for _, before := range l.bundle.layers {
+			if mention(before.table, path) != nil {
+				return
+			}
+		}
+		l.problems.Add(document.Warning, v.Pos, "leave it out; opencode itself refuses null", "%s: null takes nothing away here", document.Join(path...))
+	})
 }
 
 // named reads the agents, commands and skills that a layer gives as paths:
