@@ -42,9 +42,9 @@ var lanes = []lane{
 		says: []string{"bad: not up after 2s", "GET /global/health: no answer in time"},
 	},
 	{
-		name: "configuration file that opencode refuses", inventory: real + `config_file = "/etc/opencode/broken.json"`,
-		arrange: func(t *testing.T) { operator.Write(t, "/etc/opencode/broken.json", refusedByOpencode, 0o644) },
-		says:    []string{"bad: it does not stay up", "Configuration is invalid", "permission"},
+		// What a variable holds is only seen when opencode starts.
+		name: "configuration that opencode refuses", inventory: real + `config.permission = "{env:NOWHERE}"`,
+		says: []string{"bad: it does not stay up", "Configuration is invalid", "permission"},
 	},
 	{
 		// Its health is 200 all the same.

@@ -23,7 +23,7 @@ import (
 //	warned/    both take it, and we say the text of the line "// warns: …"
 //
 // A name that ends in .tui.jsonc or .tui.toml is a tui.json, which `debug config`
-// does not show: only our side is held to it.
+// does not show: TestTUI reads in opencode's log what became of it.
 type testCase struct {
 	archive, kind, name string
 	text                string

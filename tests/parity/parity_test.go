@@ -54,9 +54,9 @@ cases:
 		if c.tui || t.Failed() && c.table == nil {
 			continue
 		}
-		if c.table != nil { // otherwise it is no JSON, and stands alone
+		if !c.alone() {
 			for _, g := range out {
-				if g.whole != nil && apart(g.whole, c.table) {
+				if !g.cases[0].alone() && apart(g.whole, c.table) {
 					g.cases, g.whole = append(g.cases, c), document.Merge(g.whole, c.table)
 					continue cases
 				}
@@ -65,6 +65,20 @@ cases:
 		out = append(out, &group{[]*testCase{c}, c.table})
 	}
 	return out
+}
+
+// alone reports whether a case would keep opencode from saying anything about
+// others in its file: it ends at a file that is no JSON, at a reference that leads
+// nowhere, and at permissions of its second version, with this one message.
+func (c *testCase) alone() bool {
+	if c.table == nil {
+		return true
+	}
+	last := ""
+	if len(c.key) > 0 {
+		last = c.key[len(c.key)-1]
+	}
+	return c.kind == "reject" && (last == "" || last == "permissions")
 }
 
 // apart reports whether two tables say nothing about the same value. Permissions
@@ -86,9 +100,15 @@ func apart(a, b *document.Table) bool {
 // hold runs a group, and what it does not show case by case.
 func (p *programs) hold(t *testing.T, g *group) {
 	said := p.theirs(t, g.cases, g.whole)
+	if g.cases[0].kind == "accept" && said.code == 0 {
+		if more := added(g.whole, said.config); more != "" {
+			t.Errorf("opencode makes more of %v than is written:\n%s", g.cases, more)
+		}
+	}
 	for _, c := range g.cases {
 		problem := c.against(said)
 		if problem != "" && len(g.cases) > 1 {
+			t.Logf("%s is tried by itself, which takes time", c)
 			problem = c.against(p.theirs(t, []*testCase{c}, c.table))
 		}
 		if problem != "" {
@@ -119,11 +139,23 @@ func (c *testCase) against(said answer) string {
 		if said.code == 0 {
 			return "opencode accepts it"
 		}
-		if name := strings.Join(c.key, "."); !strings.Contains(said.stderr, name) {
+		if name := strings.Join(c.key, "."); !ends(said.stderr, name) {
 			return "opencode does not name " + name + ": " + said.stderr
 		}
 	}
 	return ""
+}
+
+// ends reports whether a line of opencode's message ends in a key, or in one below
+// it: "Expected boolean, got 5 snapshot". The end of a longer key is no name.
+func ends(message, key string) bool {
+	for line := range strings.Lines(message) {
+		_, after, found := strings.Cut(strings.TrimRight(line, "\n")+".", " "+key+".")
+		if key == "" || found && !strings.Contains(after, " ") {
+			return true
+		}
+	}
+	return false
 }
 
 // TestEnoughCases: the table is only worth its name while it is large, and no key
