@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencoded/opencoded/internal/destination"
 	"github.com/opencoded/opencoded/tests/tier"
 	"golang.org/x/sys/unix"
 )
@@ -170,10 +170,14 @@ func (n *netns) listen(uid int, network, address string) net.Listener {
 	return l
 }
 
-func prefixes(texts ...string) []netip.Prefix {
-	var out []netip.Prefix
+func allow(texts ...string) []destination.Destination {
+	var out []destination.Destination
 	for _, text := range texts {
-		out = append(out, netip.MustParsePrefix(text))
+		d, _, err := destination.Parse(text)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, d)
 	}
 	return out
 }

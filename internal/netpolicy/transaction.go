@@ -137,6 +137,8 @@ func (tx *transaction) addSet(s Set) {
 	}
 	if len(key) == 1 {
 		set.KeyByteOrder = key[0].order
+	} else {
+		set.Concatenation = set.Interval
 	}
 	if s.Map {
 		set.DataType = nftables.TypeVerdict
@@ -171,7 +173,7 @@ func (tx *transaction) elements(verb string, s Set, fresh bool, send func(*nftab
 	if len(elements) == 0 {
 		return
 	}
-	if fresh && s.Flags == "interval" {
+	if fresh && s.Flags == "interval" && elements[0].KeyEnd == nil {
 		elements = append(lowestEnd(elements[0]), elements...)
 	}
 	set := &nftables.Set{Table: tx.table, ID: tx.setIDs[s.Name], Name: s.Name}
