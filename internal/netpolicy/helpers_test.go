@@ -141,11 +141,11 @@ func (n *netns) diff(want Table) string {
 
 func (n *netns) blocked(instance string) Counter {
 	n.t.Helper()
-	all, err := n.kernel.Blocked(n.t.Context())
+	all, err := n.kernel.Counts(n.t.Context())
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return all[instance]
+	return all[instance].Blocked
 }
 
 // dial connects as a user; the address is literal, so that the socket is made on the namespace's thread.
