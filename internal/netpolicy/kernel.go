@@ -63,6 +63,10 @@ func (k *Kernel) conn(ctx context.Context) *nftables.Conn {
 	return c
 }
 
+func (k *Kernel) sender(ctx context.Context) func() *nftables.Conn {
+	return func() *nftables.Conn { return k.conn(ctx) }
+}
+
 // lasting is one socket for many requests that only read.
 func (k *Kernel) lasting(ctx context.Context) (*nftables.Conn, error) {
 	return nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(k.netns), nftables.WithSockOptions(prepare(ctx)))
