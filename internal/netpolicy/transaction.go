@@ -15,7 +15,7 @@ import (
 type transaction struct {
 	table  *nftables.Table
 	ops    []operation
-	ahead  int // how many of the operations are the batch before
+	ahead  int               // how many of the operations are the batch before
 	setIDs map[string]uint32 // of the sets declared in this batch
 	err    error
 }
