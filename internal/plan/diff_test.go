@@ -123,6 +123,8 @@ func TestDrift(t *testing.T) {
 
 		{"tables of the other layout", func(o *Observed) { o.Tables[netpolicy.SharedTable] = netpolicy.Table{Name: netpolicy.SharedTable} }, `host: update
     remove rules opencoded-egress`},
+		{"lockdown that was left", func(o *Observed) { o.Tables[netpolicy.LockdownTable] = netpolicy.Table{Name: netpolicy.LockdownTable} }, `host: update
+    remove rules opencoded-lockdown`},
 		{"open instance with a table", func(o *Observed) { o.Tables["opencode-b"] = netpolicy.Table{Name: "opencode-b"} }, `b: update
     remove rules opencode-b`},
 
