@@ -30,14 +30,16 @@ demo: ## boot a throwaway machine and show two instances in it, installing what 
 docs: build ## write docs/options.md anew
 	bin/opencoded config options --markdown > docs/options.md
 
-install: build ## install to /usr/local/bin (PREFIX=, DESTDIR=), and a default inventory where there is none
+install: build ## install program and unit to /usr/local (PREFIX=, DESTDIR=), and a default inventory where there is none
 	$(AS_ROOT) install -D -m 0755 bin/opencoded '$(DESTDIR)$(PREFIX)/bin/opencoded'
+	sed 's#/usr/local/bin#$(PREFIX)/bin#' packaging/opencoded.service > bin/opencoded.service
+	$(AS_ROOT) install -D -m 0644 bin/opencoded.service '$(DESTDIR)$(PREFIX)/lib/systemd/system/opencoded.service'
 	@if [ ! -e '$(DESTDIR)/etc/opencode/instances.toml' ]; then \
 		set -x; $(AS_ROOT) install -D -m 0644 packaging/instances.toml '$(DESTDIR)/etc/opencode/instances.toml'; \
 	fi
 
-uninstall: ## remove the binary; instances, their state and the inventory stay
-	$(AS_ROOT) rm -f '$(DESTDIR)$(PREFIX)/bin/opencoded'
+uninstall: ## remove program and unit; instances, their state and the inventory stay
+	$(AS_ROOT) rm -f '$(DESTDIR)$(PREFIX)/bin/opencoded' '$(DESTDIR)$(PREFIX)/lib/systemd/system/opencoded.service'
 
 fmt: ## format all Go files
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -68,6 +69,73 @@ func CompiledRules() (rules netpolicy.Rules, err error) {
 		return rules, fmt.Errorf("cannot read %s: %w (run `opencoded apply`)", plan.PoliciesFile, err)
 	}
 	return rules, nil
+}
+
+// RuleKeeper holds the rules of the last apply in the kernel.
+type RuleKeeper struct {
+	kernel *netpolicy.Kernel
+	rules  netpolicy.Rules
+	stamp  os.FileInfo // of the file that the rules were read from
+}
+
+// NewRuleKeeper opens access to the kernel's rules.
+func NewRuleKeeper(ctx context.Context) (*RuleKeeper, error) {
+	kernel, err := netpolicy.Open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use nftables: %w", err)
+	}
+	return &RuleKeeper{kernel: kernel}, nil
+}
+
+// Watch reports every change of rules.
+func (k *RuleKeeper) Watch() (*netpolicy.Watcher, error) { return k.kernel.Watch() }
+
+// Restore makes the kernel hold the rules of the last apply, which is nothing
+// where there was none. Where tables are missing the isolated instances are cut
+// off before anything that takes longer. A policy whose account is gone, or has
+// another id, is left out: its rules would be somebody else's.
+func (k *RuleKeeper) Restore(ctx context.Context) ([]netpolicy.Change, error) {
+	unlock, err := lockRules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := k.read(); err != nil {
+		return nil, err
+	}
+	cutErr := k.kernel.CutOff(ctx, k.rules)
+	rules := k.rules
+	users := make([]string, len(rules.Policies))
+	for n, p := range rules.Policies {
+		users[n] = p.User
+	}
+	a := newAccounts()
+	if err := a.read(ctx, "passwd", users); err != nil {
+		return nil, errors.Join(cutErr, err)
+	}
+	rules.Policies = slices.DeleteFunc(slices.Clone(rules.Policies), func(p netpolicy.Policy) bool {
+		have, ok := a.users[p.User]
+		return !ok || have.UID != p.UID
+	})
+	changes, err := k.kernel.Restore(ctx, rules)
+	return changes, errors.Join(cutErr, err)
+}
+
+// read reads the compiled rules where they have changed.
+func (k *RuleKeeper) read() error {
+	info, err := os.Stat(plan.PoliciesFile)
+	if isNotExist(err) {
+		k.rules, k.stamp = netpolicy.Rules{}, nil
+		return nil
+	}
+	if err == nil && k.stamp != nil && os.SameFile(info, k.stamp) && info.ModTime().Equal(k.stamp.ModTime()) {
+		return nil // it is replaced as a whole, never written into
+	}
+	rules, err := CompiledRules()
+	if err == nil {
+		k.rules, k.stamp = rules, info
+	}
+	return err
 }
 
 func policyOf(rules netpolicy.Rules, name string) (netpolicy.Policy, error) {

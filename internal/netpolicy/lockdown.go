@@ -36,6 +36,31 @@ func (r Rules) Lockdown() Table {
 	}
 }
 
+// CutOff loads the lockdown where a table of the rules is missing.
+func (k *Kernel) CutOff(ctx context.Context, r Rules) error {
+	tables, err := r.Tables()
+	if err != nil {
+		return err
+	}
+	_, err = k.cutOff(ctx, r, tables)
+	return err
+}
+
+// cutOff says whether the lockdown is loaded.
+func (k *Kernel) cutOff(ctx context.Context, r Rules, tables []Table) (bool, error) {
+	names, err := k.List(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, t := range tables {
+		if !slices.Contains(names, t.Name) {
+			_, err := k.Ensure(ctx, r.Lockdown())
+			return true, err
+		}
+	}
+	return slices.Contains(names, LockdownTable), nil
+}
+
 // Restore makes the kernel hold the tables of the rules. Where one is missing, every isolated instance is cut off
 // first. It returns what it changed, besides.
 func (k *Kernel) Restore(ctx context.Context, r Rules) ([]Change, error) {
@@ -43,23 +68,9 @@ func (k *Kernel) Restore(ctx context.Context, r Rules) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := k.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	locked := false
-	for _, t := range tables {
-		if locked = !slices.Contains(names, t.Name); locked {
-			break
-		}
-	}
-	var lockErr error
-	if locked {
-		// Should it fail, the policies are tried all the same.
-		_, lockErr = k.Ensure(ctx, r.Lockdown())
-	}
+	locked, lockErr := k.cutOff(ctx, r, tables) // should it fail, the policies are tried all the same
 	changes, err := k.Ensure(ctx, tables...)
-	if err == nil && (locked || slices.Contains(names, LockdownTable)) {
+	if err == nil && locked {
 		lockErr = errors.Join(lockErr, k.Delete(ctx, LockdownTable))
 	}
 	return changes, errors.Join(lockErr, err)

@@ -13,13 +13,24 @@ import (
 // directory below tests/.
 func Opencoded(t testing.TB) machine.Bind {
 	t.Helper()
+	return machine.Bind{Source: inRepository(t, "bin", "opencoded"), Target: "/usr/local/bin/opencoded"}
+}
+
+// Unit is the packaged unit of the daemon, where `make install` puts it.
+func Unit(t testing.TB) machine.Bind {
+	t.Helper()
+	return machine.Bind{Source: inRepository(t, "packaging", "opencoded.service"), Target: "/usr/local/lib/systemd/system/opencoded.service"}
+}
+
+func inRepository(t testing.TB, path ...string) string {
+	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(root, "bin", "opencoded")
-	if _, err := os.Stat(program); err != nil {
+	name := filepath.Join(append([]string{root}, path...)...)
+	if _, err := os.Stat(name); err != nil {
 		t.Fatalf("%v (run `make build` first)", err)
 	}
-	return machine.Bind{Source: program, Target: "/usr/local/bin/opencoded"}
+	return name
 }

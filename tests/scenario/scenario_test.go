@@ -34,6 +34,7 @@ var scenarios = []struct {
 	{"network-inbound", networkInbound},
 	{"network-guard", networkGuard},
 	{"egress-ports", egressPorts},
+	{"egress-kept", egressKept},
 	{"postgres-socket", postgresSocket},
 	{"config-lock", configLock},
 	{"layered-configuration", layeredConfiguration},
@@ -71,6 +72,7 @@ func binds(t *testing.T) []machine.Bind {
 	tier.Need(t, "scenario", err)
 	return []machine.Bind{
 		operator.Opencoded(t),
+		operator.Unit(t),
 		{Source: opencode, Target: "/usr/local/bin/opencode"},
 	}
 }

@@ -1,0 +1,76 @@
+package scenario
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencoded/opencoded/tests/operator"
+)
+
+// egressKept: while opencoded.service runs, rules that something else takes away
+// or changes are back without anybody's doing, and the journal says what was
+// found and who did it; without it, a start of an instance loads them.
+func egressKept(t *testing.T) {
+	makeWorld(t)
+	serve(t, "world", "web [::]:9000")
+	// Beyond loopback nftables stands alone, so that nothing else hides a gap.
+	operator.Apply(t, strings.Replace(restrictedAlpha, "listen.port = 8701", `listen = { address = "0.0.0.0", port = 8701 }`, 1))
+	alpha := enter(t, "alpha")
+	operator.Must(t, "systemctl", "start", "opencoded")
+	operator.Contains(t, "status of the unit", operator.Must(t, "systemctl", "show", "-p", "StatusText", "opencoded"), "Egress rules hold")
+
+	for _, cut := range []string{"nft flush ruleset", "nft delete table inet opencode-alpha", "nft delete table inet opencoded-guard",
+		"nft add rule inet opencode-alpha egress accept", "nft add element inet opencode-alpha allow4 '{ 198.51.100.0/24 }'", "systemctl restart nftables"} {
+		operator.Sh(t, cut)
+		operator.Eventually(t, "the rules are back after "+cut, func() bool {
+			return operator.Command(t, "opencoded", "net", "show").Code == 0
+		})
+		before := received(t, other4)
+		alpha.refused(t, fetch(other4, 9000), "timed out")
+		operator.Same(t, "packets that got out after "+cut, received(t, other4)-before, 0)
+		operator.Same(t, "allowed after "+cut, alpha.must(t, fetch(allowed4, 9000)), "hello")
+		operator.Lacks(t, "tables after "+cut, operator.Must(t, "nft", "list", "tables"), "opencoded-lockdown")
+	}
+	journal := operator.Must(t, "journalctl", "-u", "opencoded", "-o", "cat", "--no-pager")
+	for _, part := range []string{"egress rules restored", "table inet opencode-alpha missing", "rule unexpected: accept",
+		"element 198.51.100.0/24 unexpected", `"changed_by": "nft (pid `} {
+		operator.Contains(t, "journal", journal, part)
+	}
+	operator.Lacks(t, "journal", journal, "cannot")
+
+	flushUnderFire(t, alpha)
+
+	// What an apply changes is no intrusion.
+	mark := operator.Must(t, "journalctl", "-u", "opencoded", "-o", "cat", "--no-pager")
+	operator.Apply(t, strings.Replace(restrictedAlpha, "192.0.2.0/24", "198.51.100.0/24", 1))
+	operator.NothingToDo(t)
+	operator.Same(t, "journal after an apply", operator.Must(t, "journalctl", "-u", "opencoded", "-o", "cat", "--no-pager"), mark)
+
+	operator.Must(t, "systemctl", "stop", "opencoded")
+	operator.Must(t, "nft", "flush", "ruleset")
+	operator.Must(t, "systemctl", "restart", "opencode-alpha")
+	operator.Must(t, "nft", "list", "table", "inet", "opencode-alpha")
+}
+
+// flushUnderFire: an instance that sends without pause gets next to nothing out
+// while the ruleset is flushed again and again.
+func flushUnderFire(t *testing.T, alpha *agent) {
+	before := received(t, other4)
+	alpha.run(t, "for i in 1 2; do (timeout 15 bash -c 'while :; do echo x > /dev/udp/"+other4+"/9; done' >/dev/null 2>&1 &); done")
+	began := time.Now()
+	for range 10 {
+		operator.Must(t, "nft", "flush", "ruleset")
+		operator.Eventually(t, "the rules are back", func() bool {
+			return operator.Command(t, "nft", "list", "table", "inet", "opencode-alpha").Code == 0
+		})
+	}
+	sent := operator.Status(t, "alpha").Blocked
+	got := received(t, other4) - before
+	t.Logf("10 flushes in %s: %d datagrams got out, %d were blocked since the last", time.Since(began), got, sent)
+	operator.Eventually(t, "datagrams are blocked", func() bool { return operator.Status(t, "alpha").Blocked > sent })
+	settled := received(t, other4)
+	time.Sleep(300 * time.Millisecond)
+	operator.Same(t, "datagrams that get out afterwards", received(t, other4)-settled, 0)
+	alpha.run(t, "pkill -f dev/udp; true")
+}
