@@ -145,7 +145,7 @@ func (l *loader) inlineSkill(e document.Entry) {
 func (l *loader) markdown(k *kind, e document.Entry, file string, c Content, to string) {
 	m, problems := document.ParseMarkdown(file, c.Data)
 	l.problems.AddAll(problems)
-	if len(problems) > 0 {
+	if len(problems.Errors()) > 0 {
 		l.bundle.incomplete = true
 		return
 	}
