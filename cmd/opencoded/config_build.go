@@ -29,7 +29,7 @@ the same, byte by byte, for the same layers.`,
 		Example: "  opencoded config build team.toml mcp.jsonc personal.toml\n  opencoded config build -o ~/.config/opencode team.toml",
 		Args:    atLeast(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			into := destination{path: output}
+			into := outputPlace{path: output}
 			at, err := into.base(base)
 			if err != nil {
 				return err
@@ -87,18 +87,18 @@ func (a *app) printBuilt(out config.Output, found []finding) {
 	}
 }
 
-// destination is where a built configuration goes.
-type destination struct{ path string }
+// outputPlace is where a built configuration goes.
+type outputPlace struct{ path string }
 
 // single reports whether only opencode.json is asked for, by the name of a file.
-func (d destination) single() bool {
+func (d outputPlace) single() bool {
 	ext := filepath.Ext(d.path)
 	return ext == ".json" || ext == ".jsonc"
 }
 
 // base is where opencode will find the directory; "" leaves what layers name
 // where it is.
-func (d destination) base(given string) (string, error) {
+func (d outputPlace) base(given string) (string, error) {
 	switch {
 	case d.path == "" || d.single():
 		if given != "" {
@@ -111,7 +111,7 @@ func (d destination) base(given string) (string, error) {
 	return filepath.Abs(d.path)
 }
 
-func (d destination) write(out config.Output) ([]string, error) {
+func (d outputPlace) write(out config.Output) ([]string, error) {
 	dir := d.path
 	files := []tree.File{{Path: schema.ConfigFile, Mode: 0o644, Content: out.Config}}
 	if out.TUI != nil {

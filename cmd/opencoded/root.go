@@ -20,7 +20,7 @@ const (
 	exitOK      = 0
 	exitError   = 1 // before anything was touched
 	exitUsage   = 2
-	exitDiffers = 3 // plan --exit-code found something to do
+	exitDiffers = 3 // plan --exit-code found something to do, net show other rules
 	exitPartly  = 4 // something was touched, and not all of it came up
 )
 
@@ -82,7 +82,7 @@ own user, state, sandbox, configuration and egress rules, run by systemd.
 
 Commands that name no file read ` + defaultInventory + `.
 Exit codes: 0 done, 1 an error before anything was touched, 2 wrong usage,
-3 plan --exit-code found changes, 4 partly applied.`
+3 plan --exit-code or net show found a difference, 4 partly applied.`
 
 func (a *app) root() *cobra.Command {
 	c := &cobra.Command{

@@ -110,6 +110,7 @@ func (h *Host) refilter(ctx context.Context) error {
 type unit struct {
 	plan.Unit
 	Since    time.Time // of the present state
+	Group    string    // its control group; "" when nothing runs
 	Memory   uint64    // bytes; 0 if not known
 	Restarts uint32    // automatic ones since the last start
 	Result   string    // of the last run: success, exit-code, signal, …
@@ -129,13 +130,14 @@ func (h *Host) unit(ctx context.Context, name, unitDir string) (unit, error) {
 		Enabled:    enabled(name, unitDir),
 	}}
 	u.Since = time.UnixMicro(int64(property[uint64](p, "StateChangeTimestamp")))
+	u.Group = property[string](p, "ControlGroup")
 	u.Restarts = property[uint32](p, "NRestarts")
 	u.Result = property[string](p, "Result")
 	u.Generation = processVariable(u.MainPID, "OPENCODED_GENERATION")
 	if m := property[uint64](p, "MemoryCurrent"); m != ^uint64(0) {
 		u.Memory = m
 	} else if u.MainPID != 0 {
-		u.Memory = residentMemory(property[string](p, "ControlGroup"))
+		u.Memory = residentMemory(u.Group)
 	}
 	return u, nil
 }

@@ -24,6 +24,8 @@ func Diff(want Desired, have Observed) Plan {
 		d.file(KindFile, f)
 	}
 	d.table(netpolicy.GuardTable, want.Guard)
+	d.table(netpolicy.SharedTable, want.Shared)
+	d.table(netpolicy.LockdownTable, nil) // left by a restoration that failed
 	if len(p.Host.Steps) > 0 {
 		p.Host.Action = ActUpdate
 	}

@@ -112,6 +112,7 @@ type Row struct {
 	Address  string
 	Egress   string
 	Blocked  int `json:"blocked_packets"`
+	Reported int `json:"reported_packets"`
 	Drift    []string
 	Version  string `json:"opencode_version"`
 }
