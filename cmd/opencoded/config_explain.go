@@ -14,6 +14,7 @@ import (
 // explanation is one layer's part in a value, in JSON.
 type explanation struct {
 	At    string          `json:"at"`
+	Named string          `json:"named,omitempty"` // where a layer names the file of At
 	Value json.RawMessage `json:"value,omitempty"` // absent: the layer takes it away
 	Final bool            `json:"final"`
 }
@@ -23,7 +24,8 @@ func (a *app) configExplain() *cobra.Command {
 	c := &cobra.Command{
 		Use: "explain KEY (INSTANCE | LAYER…)", Short: "say which layer set a value",
 		Long: `Say what value a key has, and which layer, file and line set and overrode it. The
-layers are those of an instance of the inventory, by its name, or files.`,
+layers are those of an instance of the inventory, by its name, or files. Of
+agents and commands in files it is said too where a layer names the file.`,
 		Example: "  opencoded config explain permission.bash web\n  opencoded config explain 'permission.bash.\"git *\"' team.toml mine.toml",
 		Args:    atLeast(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -42,7 +44,7 @@ layers are those of an instance of the inventory, by its name, or files.`,
 			if a.json {
 				out := []explanation{}
 				for _, s := range settings {
-					out = append(out, explanation{s.Pos.String(), json.RawMessage(s.Text), s.Final})
+					out = append(out, explanation{s.Pos.String(), s.Named.String(), json.RawMessage(s.Text), s.Final})
 				}
 				a.print(out)
 			} else {
@@ -70,6 +72,9 @@ func (a *app) explain(key string, settings []config.Setting, final *document.Val
 			text = "taken away"
 		}
 		line := fmt.Sprintf("%s: %s = %s", s.Pos, key, indent(text))
+		if s.Named != (document.Pos{}) {
+			line += fmt.Sprintf("  (named at %s)", s.Named)
+		}
 		if !s.Final {
 			line = p.paint(faint, line+"  (overridden)")
 		}

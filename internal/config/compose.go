@@ -77,7 +77,7 @@ func (c *composer) main() {
 	whole := c.withDocuments(t)
 	c.validate(c.in.Schemas.Config, whole)
 	if !c.in.Bundle.incomplete {
-		l := linter{composer: c, t: whole}
+		l := linter{composer: c, t: whole, written: t}
 		l.run()
 	}
 	c.out.Config = encode(t)

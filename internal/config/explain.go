@@ -9,39 +9,118 @@ import (
 // Setting is what one layer does to a value.
 type Setting struct {
 	Pos   document.Pos
-	Text  string // the value as this layer leaves it, in JSON; "" where it is gone
-	Final bool   // later layers leave it so
+	Named document.Pos // where a layer names the file of Pos, of an agent or a command; zero of any other
+	Text  string       // the value as this layer leaves it, in JSON; "" where it is gone
+	Final bool         // it is the value in the end
 }
 
 // Explain says which layers had a hand in the value of a key, the earliest first,
 // and how it ends; the value is nil when nothing sets it. A key that a table
-// holds counts as the table's own.
+// holds counts as the table's own. Agents and commands in files have a hand in
+// agent and command.
 func (b Bundle) Explain(path []string) ([]Setting, *document.Value) {
-	var settings []Setting
-	var before *document.Value
 	for _, tui := range []bool{false, true} {
-		layers := tables(b.layers, tui)
-		before = nil
-		for i := range layers {
-			now := Merge(layers[:i+1]...).Lookup(path...)
-			if same(before, now) && layers[i].Lookup(path...) == nil {
-				continue
+		e := explanation{path: path, layersLast: b.LayersLast}
+		for i, l := range b.layers {
+			for _, n := range b.named {
+				if n.layer == i && !tui {
+					e.file(n)
+				}
 			}
-			pos := document.Pos{}
-			if at := mention(layers[i], path); at != nil {
-				pos = at.Pos
+			if l.tui == tui {
+				e.layer(l.table)
 			}
-			settings = append(settings, Setting{Pos: pos, Text: textOf(now)})
-			before = now
 		}
-		if len(settings) > 0 {
+		if len(e.settings) > 0 {
+			return e.end()
+		}
+	}
+	return nil, nil
+}
+
+// explanation follows one key through the layers.
+type explanation struct {
+	path       []string
+	layersLast bool
+
+	tables   []*document.Table // of the layers so far
+	files    document.Table    // what the files so far say, as opencode.json would
+	settings []Setting
+	values   []*document.Value // what each setting says by itself
+}
+
+func (e *explanation) fromLayers() *document.Value { return Merge(e.tables...).Lookup(e.path...) }
+
+// now is the value as opencode puts it together.
+func (e *explanation) now() *document.Value {
+	layers := Merge(e.tables...)
+	if e.layersLast {
+		return document.Merge(&e.files, layers).Lookup(e.path...)
+	}
+	return document.Merge(layers, &e.files).Lookup(e.path...)
+}
+
+func (e *explanation) layer(t *document.Table) {
+	before := e.fromLayers()
+	e.tables = append(e.tables, t)
+	own := e.fromLayers()
+	if same(before, own) && t.Lookup(e.path...) == nil {
+		return
+	}
+	pos := document.Pos{}
+	if at := mention(t, e.path); at != nil {
+		pos = at.Pos
+	}
+	e.add(Setting{Pos: pos}, own)
+}
+
+func (e *explanation) file(n naming) {
+	if n.kind.under == "" {
+		return
+	}
+	before := e.files.Clone().Lookup(e.path...)
+	group := child(&e.files, n.kind.under, document.Entry{KeyPos: n.pos, Value: &document.Value{Pos: n.pos}})
+	group.Delete(n.name)
+	if n.file != nil {
+		top := document.Pos{File: n.file.file, Line: 1, Column: 1}
+		group.Set(document.Entry{Key: n.name, KeyPos: n.pos, Value: &document.Value{Pos: top, Data: n.file.table()}})
+	}
+	if group.Len() == 0 {
+		e.files.Delete(n.kind.under)
+	}
+	own := e.files.Lookup(e.path...)
+	if same(before, own) {
+		return
+	}
+	s := Setting{Pos: n.pos}
+	if named := n.kind.under == e.path[0] && len(e.path) > 1; named && own != nil {
+		s = Setting{Pos: own.Pos, Named: n.pos}
+	}
+	e.add(s, own)
+}
+
+// add says of a table what is there in all, of any other value what this layer
+// or file says.
+func (e *explanation) add(s Setting, own *document.Value) {
+	s.Text = textOf(own)
+	if now := e.now(); now.Table() != nil {
+		s.Text = textOf(now)
+	}
+	e.settings, e.values = append(e.settings, s), append(e.values, own)
+}
+
+// end finds the setting that counts: the last that says what is there in the end.
+func (e *explanation) end() ([]Setting, *document.Value) {
+	final := e.now()
+	last := len(e.settings) - 1
+	for i := last; i >= 0 && final.Table() == nil; i-- {
+		if same(e.values[i], final) {
+			last = i
 			break
 		}
 	}
-	if n := len(settings); n > 0 {
-		settings[n-1].Final = true
-	}
-	return settings, before
+	e.settings[last].Final = true
+	return e.settings, final
 }
 
 // same compares values with where they were set.

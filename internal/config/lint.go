@@ -14,15 +14,16 @@ import (
 // files; the findings name the layer that said it.
 type linter struct {
 	*composer
-	t      *document.Table
-	agents map[string]*document.Table // known agents; nil for one of opencode's own that nothing changes
+	t       *document.Table
+	written *document.Table            // without the agents and commands that stand in files
+	agents  map[string]*document.Table // known agents; nil for one of opencode's own that nothing changes
 }
 
 func (l *linter) run() {
 	l.knownAgents()
 	for _, rule := range []func(){
 		l.agentKeys, l.agentValues, l.agentNames,
-		l.permissions,
+		l.permissions, l.toolRules,
 		l.models, l.providers,
 		l.variables, l.secrets, l.fileReferences,
 		l.instructions, l.plugins, l.references,

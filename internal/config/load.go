@@ -44,7 +44,12 @@ const (
 type Bundle struct {
 	layers    []layer
 	documents []Markdown // agents, skills and commands in files of their own
+	named     []naming   // how they came to be these
 	files     []File     // to stand beside the configuration
+
+	// LayersLast says that opencode reads what the layers say themselves after the
+	// agents and commands in files, as it does where the configuration is locked.
+	LayersLast bool
 
 	copied map[string]bool // references that lead to files
 

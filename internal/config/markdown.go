@@ -18,7 +18,18 @@ type Markdown struct {
 	Pos  document.Pos // where it is named
 	head *document.Table
 	body string
-	file string // which file it was read from
+	file string       // which file it was read from
+	text document.Pos // where the body stands
+}
+
+// naming is what a layer does to an agent, a skill or a command in a file: it puts
+// one in, in the place of another, or takes it away.
+type naming struct {
+	layer int // its index in the bundle
+	kind  *kind
+	name  string
+	pos   document.Pos
+	file  *Markdown // nil: taken away
 }
 
 // kind is what tells agents, commands and skills apart.
@@ -47,7 +58,7 @@ var nameRules = map[*kind]*lazy.Regexp{
 
 func (l *loader) document(read layer, k *kind, e document.Entry) {
 	if _, gone := e.Value.Data.(document.Null); gone {
-		l.drop(k, e.Key)
+		l.drop(k, e)
 		return
 	}
 	if !nameRules[k].MatchString(e.Key) || len(e.Key) > 64 {
@@ -145,17 +156,22 @@ func (l *loader) inlineSkill(e document.Entry) {
 func (l *loader) markdown(k *kind, e document.Entry, file string, c Content, to string) {
 	m, problems := document.ParseMarkdown(file, c.Data)
 	l.problems.AddAll(problems)
-	if len(problems) > 0 {
+	if len(problems.Errors()) > 0 {
 		l.bundle.incomplete = true
 		return
 	}
-	doc := Markdown{kind: k, Name: e.Key, Pos: e.KeyPos, head: m.Head, body: strings.TrimSpace(m.Body), file: file}
+	doc := Markdown{kind: k, Name: e.Key, Pos: e.KeyPos, head: m.Head, body: strings.TrimSpace(m.Body), file: file, text: m.BodyPos}
 	l.checkHead(doc, m)
 	l.add(doc, to, c)
 }
 
+func (l *loader) record(k *kind, name string, pos document.Pos, file *Markdown) {
+	l.bundle.named = append(l.bundle.named, naming{len(l.bundle.layers), k, name, pos, file})
+}
+
 // add puts a document in, in the place of one of the same name.
 func (l *loader) add(m Markdown, to string, c Content) {
+	l.record(m.kind, m.Name, m.Pos, &m)
 	for i, other := range l.bundle.documents {
 		if other.kind == m.kind && other.Name == m.Name {
 			l.problems.Add(document.Warning, m.Pos, "give one of them another name, or take the earlier out",
@@ -170,7 +186,9 @@ func (l *loader) add(m Markdown, to string, c Content) {
 }
 
 // drop takes out what earlier layers named.
-func (l *loader) drop(k *kind, name string) {
+func (l *loader) drop(k *kind, e document.Entry) {
+	name := e.Key
+	l.record(k, name, e.KeyPos, nil)
 	var documents []Markdown
 	for _, m := range l.bundle.documents {
 		if m.kind != k || m.Name != name {
@@ -249,7 +267,8 @@ func (l *loader) skillHead(d Markdown, top document.Pos) {
 func (m Markdown) table() *document.Table {
 	out := m.head.Clone()
 	out.Delete("name")
-	out.Set(document.Entry{Key: m.kind.text, KeyPos: m.Pos, Value: &document.Value{Pos: m.Pos, Data: m.body}})
+	at := cmp.Or(m.text, m.Pos)
+	out.Set(document.Entry{Key: m.kind.text, KeyPos: at, Value: &document.Value{Pos: at, Data: m.body}})
 	return out
 }
 

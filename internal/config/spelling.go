@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/document"
@@ -127,24 +129,36 @@ func child(t *document.Table, key string, at document.Entry) *document.Table {
 	return v.Table()
 }
 
-// servers: mcp.servers.NAME, and the spelling of its keys.
+// servers: mcp.servers.NAME, and the spelling of its keys, there and below mcp.
 func (s speller) servers(t *document.Table) {
 	mcp := t.Get("mcp").Table()
 	e, ok := mcp.Entry("servers")
-	if !ok || e.Value.Table() == nil || !serverTables(e.Value.Table()) {
+	apart := ok && e.Value.Table() != nil && serverTables(e.Value.Table())
+	for entry := range mcp.All() {
+		if server := entry.Value.Table(); server != nil && !(apart && entry.Key == "servers") && lowered(server) {
+			s.serverKeys([]string{"mcp", entry.Key}, server)
+		}
+	}
+	if !apart {
 		return
 	}
 	s.note(e, "mcp.NAME")
 	mcp.Delete("servers")
+	quiet := speller{problems: &document.Diagnostics{}} // the note is enough
 	for entry := range e.Value.Table().All() {
 		if mcp.Get(entry.Key) != nil {
 			s.problems.Add(document.Error, entry.KeyPos, "keep one of them", "%s is there already, as %s",
 				document.Join("mcp", "servers", entry.Key), document.Join("mcp", entry.Key))
 			continue
 		}
-		s.server(entry.Value.Table())
+		server := entry.Value.Table()
+		if server.Get("enabled") == nil || server.Get("disabled") != nil { // opencode takes any other as one of the first version
+			quiet.serverKeys([]string{"mcp", "servers", entry.Key}, server)
+		}
+		oneCommand(server)
 		mcp.Set(entry)
 	}
+	s.problems.AddAll(quiet.problems.Errors())
 }
 
 // serverTables tells a table of servers from a server of the name "servers".
@@ -157,19 +171,55 @@ func serverTables(t *document.Table) bool {
 	return true
 }
 
-func (s speller) server(t *document.Table) {
-	if e, ok := t.Entry("disabled"); ok && t.Get("enabled") == nil {
-		if off, isBool := e.Value.Data.(bool); isBool {
+var oauthKeys = []rename{{"client_id", "clientId"}, {"client_secret", "clientSecret"}, {"callback_port", "callbackPort"}, {"redirect_uri", "redirectUri"}}
+
+// lowered reports whether opencode translates a server that stands directly below
+// mcp: one of the keys of its second version is there, and nothing that this
+// version refuses. Otherwise opencode drops those keys without a word.
+func lowered(t *document.Table) bool {
+	off, oauth, timeout := t.Get("disabled"), t.Get("oauth").Table(), t.Get("timeout")
+	if off == nil && !slices.ContainsFunc(oauthKeys, func(r rename) bool { return oauth.Get(r.from) != nil }) {
+		return false
+	}
+	if kind, _ := t.Get("type").Text(); kind != "local" && kind != "remote" {
+		return false
+	}
+	if off != nil && off.Kind() != "boolean" {
+		return false
+	}
+	return timeout == nil || timeout.Table() != nil
+}
+
+// serverKeys: of a server that is read as one of the second version, opencode
+// drops what only the first knows, but for enabled.
+func (s speller) serverKeys(path []string, t *document.Table) {
+	if e, ok := t.Entry("disabled"); ok {
+		off, isBool := e.Value.Data.(bool)
+		switch {
+		case !isBool: // left for the schema to refuse
+		case t.Get("enabled") != nil:
+			s.problems.Add(document.Error, e.KeyPos, "keep only enabled", "disabled is another spelling of enabled, and both are there")
+			t.Delete("disabled")
+		default:
+			s.note(e, fmt.Sprintf("enabled = %v", !off))
 			t.Rename("disabled", "enabled")
 			t.Set(document.Entry{Key: "enabled", KeyPos: e.KeyPos, Value: &document.Value{Pos: e.Value.Pos, Data: !off}})
 		}
 	}
-	if o := t.Get("oauth"); o != nil && o.Table() != nil {
-		for _, r := range []rename{{"client_id", "clientId"}, {"client_secret", "clientSecret"}, {"callback_port", "callbackPort"}, {"redirect_uri", "redirectUri"}} {
-			o.Table().Rename(r.from, r.to)
+	oauth := t.Get("oauth").Table()
+	for _, r := range oauthKeys {
+		if e, ok := oauth.Entry(r.to); ok {
+			s.problems.Add(document.Error, e.KeyPos, "write "+r.from+" here, or all of the server in the spelling of opencode 1",
+				"%s: opencode reads this server in the spelling of opencode 2, and drops the key", document.Join(below(path, "oauth", r.to)...))
+			continue
 		}
+		s.into(oauth, r.from, r.to)
 	}
-	// The short form of other tools: a program and its arguments apart.
+}
+
+// oneCommand takes the short form of other tools: a program and its arguments
+// apart.
+func oneCommand(t *document.Table) {
 	command, args := t.Get("command"), t.Get("args")
 	if command == nil || t.Get("type") != nil {
 		return

@@ -19,14 +19,17 @@ const (
 )
 
 // ParseJSON reads a JSON document in the dialect that opencode accepts: with
-// comments and trailing commas, with a byte order mark or CRLF, and empty. null
-// is a value of its own (Null). A key that stands twice in one object is an
-// error: readers differ in which of the two counts.
+// comments and trailing commas, with a byte order mark or CRLF, and empty, but
+// not of blanks alone. null is a value of its own (Null). A key that stands
+// twice in one object is an error: readers differ in which of the two counts.
 func ParseJSON(file string, data []byte) (*Table, Diagnostics) {
 	j := jsonReader{file: file, data: bytes.TrimPrefix(data, []byte("\ufeff"))}
 	j.lines = lineStarts(j.data)
-	if len(bytes.TrimSpace(j.data)) == 0 {
+	if len(j.data) == 0 {
 		return &Table{}, nil
+	}
+	if len(bytes.TrimSpace(j.data)) == 0 {
+		return nil, Diagnostics{{Pos: j.at(0), Message: "not valid JSON: nothing but blanks, which opencode refuses", Hint: "write {}, or leave the file empty"}}
 	}
 	if d := bounds(file, j.lines, j.data); d != nil {
 		return nil, Diagnostics{*d}

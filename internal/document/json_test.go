@@ -32,7 +32,7 @@ a."x y" = é
 	if k := table.Lookup("b").Kind(); k != "array" {
 		t.Errorf("kind %s", k)
 	}
-	for _, empty := range []string{"", " \n", "\ufeff", "{}", "{ /* */ }", "{} // a comment at the end"} {
+	for _, empty := range []string{"", "\ufeff", "{}", "{ /* */ }", "{} // a comment at the end"} {
 		if table, problems := ParseJSON("f", []byte(empty)); len(problems) > 0 || table.Len() != 0 {
 			t.Errorf("%q: %v %v", empty, table, problems)
 		}
@@ -50,6 +50,9 @@ func TestParseJSONRefuses(t *testing.T) {
 		"{'a': 1}":                  "f:1:2: not valid JSON",
 		strings.Repeat("[", 100000): "f:1:501: is nested more than 500 deep",
 		"{\"a\":":                   "f:1:6: not valid JSON",
+		"\n\n":                      "f:1:1: not valid JSON: nothing but blanks",
+		"\ufeff \r\n\t":             "f:1:1: not valid JSON: nothing but blanks",
+		"// only a comment\n":       "f:",
 	} {
 		table, problems := ParseJSON("f", []byte(text))
 		if table != nil || len(problems) != 1 || !strings.HasPrefix(problems[0].String(), want) {

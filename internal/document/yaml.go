@@ -19,7 +19,8 @@ type Markdown struct {
 }
 
 // ParseMarkdown reads a markdown file with a head. Without one the whole file is
-// the body and the head is empty.
+// the body and the head is empty. What opencode repairs in a head is repaired,
+// with warnings.
 func ParseMarkdown(file string, data []byte) (Markdown, Diagnostics) {
 	text := strings.ReplaceAll(strings.TrimPrefix(string(data), "\ufeff"), "\r\n", "\n")
 	m := Markdown{Head: &Table{}, Body: text, BodyPos: Pos{File: file, Line: 1, Column: 1}}
@@ -38,15 +39,28 @@ func ParseMarkdown(file string, data []byte) (Markdown, Diagnostics) {
 	// The head begins one line down: a newline in front keeps the line numbers.
 	y := yamlReader{file: file}
 	v := y.document([]byte(head))
+	var warnings Diagnostics
+	if y.invalid {
+		if again, ok := mend(file, head); ok {
+			second := yamlReader{file: file, mended: &again}
+			if t := second.document([]byte(again.text)); len(second.problems) == 0 {
+				if warnings = again.findings(); warnings != nil {
+					y, v = second, t
+				}
+			}
+		}
+	}
 	if len(y.problems) > 0 {
 		return m, y.problems
 	}
 	m.Head = v
-	return m, nil
+	return m, warnings
 }
 
 type yamlReader struct {
 	file     string
+	mended   *mended // what is read, where that is not the head as it stands
+	invalid  bool    // no YAML at all
 	problems Diagnostics
 }
 
@@ -57,6 +71,7 @@ func (y *yamlReader) document(text []byte) *Table {
 	}
 	f, err := parser.ParseBytes(text, 0)
 	if err != nil {
+		y.invalid = true
 		y.problems = append(y.problems, y.syntaxError(err))
 		return nil
 	}
@@ -95,7 +110,11 @@ func (y *yamlReader) pos(t *token.Token) Pos {
 	if t == nil || t.Position == nil {
 		return Pos{File: y.file, Line: 2, Column: 1}
 	}
-	return Pos{File: y.file, Line: t.Position.Line, Column: t.Position.Column}
+	p := Pos{File: y.file, Line: t.Position.Line, Column: t.Position.Column}
+	if y.mended != nil {
+		p = y.mended.original(p)
+	}
+	return p
 }
 
 func (y *yamlReader) value(n ast.Node) *Value {

@@ -140,5 +140,7 @@ func CheckConfigurations(inv *instance.Inventory, r config.Reader) document.Diag
 
 // Configuration reads what the configuration of one instance is made of.
 func Configuration(inv *instance.Inventory, i *instance.Instance, r config.Reader) (config.Bundle, document.Diagnostics) {
-	return config.Load(r, configBase(i), sources(inv, i)...)
+	bundle, problems := config.Load(r, configBase(i), sources(inv, i)...)
+	bundle.LayersLast = i.ConfigLock
+	return bundle, problems
 }

@@ -20,7 +20,8 @@ import (
 //	           ("-" where opencode names none)
 //	stricter/  opencode takes it and does not do what it says; we name the key of
 //	           the line "// key: …"; what a line "// gone: …" names is not loaded
-//	warned/    both take it, and we say the text of the line "// warns: …"
+//	warned/    both take it, and we say the text of the line "// warns: …"; a line
+//	           "// order: a.b = x y" says which keys a table has in opencode
 //
 // A name that ends in .tui.jsonc or .tui.toml is a tui.json, which `debug config`
 // does not show: TestTUI reads in opencode's log what became of it.
@@ -30,6 +31,8 @@ type testCase struct {
 	tui                 bool
 	key, gone           []string
 	warns               string
+	ordered             []string // the path of a table, and its keys
+	order               string
 
 	table *document.Table // what opencode is given; nil where that is no JSON
 }
@@ -88,7 +91,13 @@ func (c *testCase) directives(t *testing.T) {
 			c.gone = key(value)
 		case "warns":
 			c.warns = value
+		case "order":
+			path, keys, _ := strings.Cut(value, " = ")
+			c.ordered, c.order = key(path), keys
 		}
+	}
+	if strings.TrimSpace(c.text) == "" && c.kind == "reject" {
+		c.key = []string{""} // blanks alone have no room for a comment
 	}
 	switch {
 	case (c.kind == "reject" || c.kind == "stricter") && c.key == nil:

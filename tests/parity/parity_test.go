@@ -128,6 +128,9 @@ func (c *testCase) against(said answer) string {
 		if c.kind == "accept" {
 			return missing(c.table, said.config)
 		}
+		if keys := keysOf(said.config.Lookup(c.ordered...)); c.ordered != nil && keys != c.order {
+			return "opencode has the order " + keys
+		}
 	case "stricter":
 		if said.code != 0 {
 			return "opencode rejects it too: move it to reject: " + said.stderr
@@ -144,6 +147,14 @@ func (c *testCase) against(said answer) string {
 		}
 	}
 	return ""
+}
+
+func keysOf(v *document.Value) string {
+	var keys []string
+	for e := range v.Table().All() {
+		keys = append(keys, e.Key)
+	}
+	return strings.Join(keys, " ")
 }
 
 // ends reports whether a line of opencode's message ends in a key, or in one below

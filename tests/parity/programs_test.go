@@ -125,8 +125,8 @@ func readJSON(t *testing.T, path string) *document.Table {
 	return table
 }
 
-// theirs runs the real `opencode debug config` in a project with these cases: in
-// their own words where there is one, or as the one document that they make.
+// theirs is what opencode says of a project with these cases: in their own words
+// where there is one, or as the one document that they make.
 func (p *programs) theirs(t *testing.T, cases []*testCase, whole *document.Table) answer {
 	t.Helper()
 	dir := t.TempDir()
@@ -135,6 +135,12 @@ func (p *programs) theirs(t *testing.T, cases []*testCase, whole *document.Table
 		text = config.Text(&document.Value{Data: whole})
 	}
 	write(t, filepath.Join(dir, "opencode.json"), text)
+	return p.debugConfig(t, dir)
+}
+
+// debugConfig runs the real `opencode debug config` in a directory.
+func (p *programs) debugConfig(t *testing.T, dir string) answer {
+	t.Helper()
 	home := <-p.homes
 	defer func() { p.homes <- home }()
 	if err := os.MkdirAll(home, 0o755); err != nil {
