@@ -64,6 +64,7 @@ func (d *differ) target(t *Target) Lane {
 	}
 	d.link(t.Link)
 	d.table(netpolicy.EgressTable(i.Name), t.Egress)
+	d.openings(i.Name, t.Openings)
 	before := len(l.Steps)
 	for _, f := range t.Units {
 		d.file(KindUnit, f)
@@ -122,6 +123,7 @@ func (d *differ) leftover(o Leftover) Lane {
 	if o.Table {
 		d.add(Step{Verb: Remove, Kind: KindRules, Name: netpolicy.EgressTable(o.Name)})
 	}
+	d.openings(o.Name, nil)
 	return l
 }
 
