@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencoded/opencoded/internal/netpolicy"
 	"github.com/opencoded/opencoded/internal/plan"
 )
 
@@ -216,7 +217,8 @@ func (r *run) takeDown(ctx context.Context, step plan.Step) error {
 	return nil
 }
 
-// rules loads the guard, then each instance's table.
+// rules loads the guard, then the tables that restrict egress. What they
+// replace is deleted later: for a moment both layouts are in force.
 func (r *run) rules(ctx context.Context) {
 	unlock, err := lockRules(ctx)
 	if err != nil {
@@ -224,15 +226,25 @@ func (r *run) rules(ctx context.Context) {
 		return
 	}
 	defer unlock()
+	var tables []netpolicy.Table
+	lane := map[string]string{} // by table
 	for _, l := range r.lanes() {
 		for _, step := range l.Steps {
-			if step.Table == nil || r.blocked(l.Instance) {
-				continue
-			}
-			if _, err := r.h.kernel.Ensure(ctx, *step.Table); err != nil {
-				r.fail(l.Instance, err)
+			if step.Table != nil && !r.blocked(l.Instance) {
+				tables = append(tables, *step.Table)
+				lane[step.Table.Name] = l.Instance
 			}
 		}
+	}
+	changes, err := r.h.kernel.Ensure(ctx, tables...)
+	for _, c := range changes {
+		if c.Err != nil {
+			r.fail(lane[c.Table], c.Err)
+			err = nil
+		}
+	}
+	if err != nil {
+		r.fail("", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/opencoded/opencoded/internal/destination"
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/instance"
 	"github.com/opencoded/opencoded/internal/lazy"
@@ -335,11 +336,12 @@ func (c *checker) sandboxPaths() {
 // names: that looks like a broken network, and is a policy.
 func (c *checker) resolver(nameservers []netip.Addr) {
 	n := c.i.Network
-	if !n.Enable || len(nameservers) == 0 {
+	if !n.Enforced() || !n.DNS || len(nameservers) == 0 {
 		return
 	}
 	for _, s := range nameservers {
-		if s.IsLoopback() || slices.ContainsFunc(n.Allow, func(p netip.Prefix) bool { return p.Contains(s) }) {
+		query := destination.Destination{Network: netip.PrefixFrom(s, s.BitLen()), Port: 53, Protocol: destination.UDP}
+		if s.IsLoopback() || slices.ContainsFunc(n.Allow, func(d destination.Destination) bool { return d.Covers(query) }) {
 			return
 		}
 	}

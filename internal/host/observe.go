@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/instance"
-	"github.com/opencoded/opencoded/internal/netpolicy"
 	"github.com/opencoded/opencoded/internal/plan"
 	"github.com/opencoded/opencoded/internal/sandbox"
 )
@@ -57,7 +56,6 @@ func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired pla
 
 		Paths:  map[string]plan.Path{},
 		Units:  map[string]plan.Unit{},
-		Tables: map[string]netpolicy.Table{},
 		Stale:  map[string][]string{},
 		Strays: map[string][]string{},
 	}
@@ -147,20 +145,11 @@ func observeStrays(t plan.Target, o *plan.Observed) error {
 }
 
 func (h *Host) observeTables(ctx context.Context, o *plan.Observed) error {
-	names, err := h.kernel.List(ctx)
-	if err != nil {
+	var err error
+	if o.Tables, err = h.kernel.ReadAll(ctx); err != nil {
 		return err
 	}
-	for _, name := range names {
-		table, loaded, err := h.kernel.Read(ctx, name)
-		if err != nil {
-			return err
-		}
-		if loaded {
-			o.Tables[name] = table
-		}
-	}
-	o.Blocked, err = h.kernel.Blocked(ctx)
+	o.Counts, err = h.kernel.Counts(ctx)
 	return err
 }
 

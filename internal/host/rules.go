@@ -26,18 +26,18 @@ func EnsureRules(ctx context.Context, name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var policies []netpolicy.Policy
-	if err := json.Unmarshal(text, &policies); err != nil {
+	var rules netpolicy.Rules
+	if err := json.Unmarshal(text, &rules); err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w (run `opencoded apply`)", plan.PoliciesFile, err)
 	}
-	n := slices.IndexFunc(policies, func(p netpolicy.Policy) bool { return p.Name == name })
+	n := slices.IndexFunc(rules.Policies, func(p netpolicy.Policy) bool { return p.Name == name })
 	if n < 0 {
 		return nil, fmt.Errorf("%s has no egress policy for instance %q (run `opencoded apply`)", plan.PoliciesFile, name)
 	}
-	if err := sameAccount(ctx, policies[n]); err != nil {
+	if err := sameAccount(ctx, rules.Policies[n]); err != nil {
 		return nil, err
 	}
-	tables, err := compiled(policies, n)
+	tables, err := rules.TablesOf(name)
 	if err != nil {
 		return nil, err
 	}
@@ -59,22 +59,6 @@ func EnsureRules(ctx context.Context, name string) ([]string, error) {
 		loaded = append(loaded, c.Table)
 	}
 	return loaded, nil
-}
-
-func compiled(policies []netpolicy.Policy, n int) ([]netpolicy.Table, error) {
-	guard, err := netpolicy.Guard(policies)
-	if err != nil {
-		return nil, err
-	}
-	tables := []netpolicy.Table{guard}
-	if policies[n].Isolated {
-		egress, err := netpolicy.Egress(policies[n])
-		if err != nil {
-			return nil, err
-		}
-		tables = append(tables, egress)
-	}
-	return tables, nil
 }
 
 // sameAccount makes sure that the rules match the process that is about to

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -17,9 +18,10 @@ type Status struct {
 	PID      uint32    `json:"pid,omitempty"`
 	Memory   uint64    `json:"memory_bytes,omitempty"`
 	Address  string    `json:"address,omitempty"`
-	Egress   string    `json:"egress,omitempty"` // open, restricted
+	Egress   string    `json:"egress,omitempty"` // open, restricted, reported
 	Blocked  uint64    `json:"blocked_packets"`
-	Drift    []string  `json:"drift,omitempty"` // what an apply would do
+	Reported uint64    `json:"reported_packets,omitempty"` // let pass by network_isolation.mode = "report"
+	Drift    []string  `json:"drift,omitempty"`            // what an apply would do
 	Version  string    `json:"opencode_version,omitempty"`
 	Detail   string    `json:"detail,omitempty"` // why it is not healthy
 	Warnings []string  `json:"warnings,omitempty"`
@@ -61,14 +63,19 @@ func (h *Host) status(ctx context.Context, s *Survey, t *plan.Target, out *Statu
 	if u.Since.Unix() > 0 {
 		out.Since = u.Since
 	}
-	out.Blocked = s.Observed.Blocked[i.Name].Packets
+	counts := s.Observed.Counts[i.Name]
+	out.Blocked, out.Reported = counts.Blocked.Packets, counts.Reported.Packets
 	out.Drift = drift(s.Plan.Lane(i.Name))
 	out.Egress = "open"
-	if i.Network.Enable {
+	switch {
+	case i.Network.Enforced():
 		out.Egress = "restricted"
 		if !sandbox.SystemdFilters(i) {
 			out.Warnings = append(out.Warnings, "listens beyond loopback: egress is restricted by nftables alone, systemd cannot stand in for it")
 		}
+	case i.Network.Enable:
+		out.Egress = "reported"
+		out.Warnings = append(out.Warnings, fmt.Sprintf("network_isolation.mode is \"report\": nothing is blocked; %d packets would have been", out.Reported))
 	}
 	switch {
 	case u.Active == "active":

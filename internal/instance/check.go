@@ -91,9 +91,14 @@ func (c checker) arguments() {
 
 func (c checker) network() {
 	n := c.i.Network
-	if !n.Enable && len(n.Allow) > 0 {
-		c.warn("network_isolation.outbound_allow_cidrs", "set network_isolation.enable = true",
-			"has no effect while network_isolation is off")
+	for key, set := range map[string]bool{
+		"network_isolation.outbound_allow_cidrs": len(n.Allow) > 0,
+		"network_isolation.mode":                 n.Mode != "enforce",
+		"network_isolation.dns":                  !n.DNS,
+	} {
+		if set && !n.Enable {
+			c.warn(key, "set network_isolation.enable = true", "has no effect while network_isolation is off")
+		}
 	}
 }
 

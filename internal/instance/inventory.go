@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/opencoded/opencoded/internal/destination"
 	"github.com/opencoded/opencoded/internal/document"
 )
 
@@ -65,6 +66,8 @@ type Host struct {
 	StateRoot string    // parent of the state directories
 	UnitDir   string    // where unit files are written
 	UIDRange  *UIDRange // nil means: the system range of the host
+
+	EgressLayout string // auto, per-instance, shared
 	positions
 }
 
@@ -179,10 +182,15 @@ type Sandbox struct {
 // Network is the egress policy.
 type Network struct {
 	Enable  bool
-	Allow   []netip.Prefix // as written, host bits cleared
-	OnBlock string         // drop, reject
-	LogRate string         // as nft spells it: "5/minute"
+	Mode    string                    // enforce; report blocks nothing, and logs and counts
+	DNS     bool                      // port 53 of this host can be reached
+	Allow   []destination.Destination // as written, host bits cleared
+	OnBlock string                    // drop, reject
+	LogRate string                    // as nft spells it: "5/minute"
 }
+
+// Enforced reports whether anything is blocked at all.
+func (n Network) Enforced() bool { return n.Enable && n.Mode != "report" }
 
 // Resources are systemd's limits, in systemd's spelling; "" means no limit of
 // its own.

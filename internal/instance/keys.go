@@ -28,6 +28,8 @@ var hostKeys = []key[Host]{
 	{"unit_dir", UnitDir, "where unit files are written; /run/systemd/system where /etc is read-only",
 		one(func(h *Host) *string { return &h.UnitDir }, unitDir)},
 	{"uid_range", "the system range of the host", "first and last id of the accounts that opencoded makes", uidRange},
+	{"egress_layout", "auto", "per-instance: a table each; shared: one for all, which costs the host the same for any number; auto: shared from 17 on",
+		one(func(h *Host) *string { return &h.EgressLayout }, oneOf("auto", "per-instance", "shared"))},
 }
 
 // instanceKeys are the keys of an instance and of [defaults].
@@ -99,7 +101,11 @@ var instanceKeys = []key[Instance]{
 
 	{"network_isolation.enable", "false", "drop what the instance sends anywhere but to the allowlist",
 		one(func(i *Instance) *bool { return &i.Network.Enable }, boolean)},
-	{"network_isolation.outbound_allow_cidrs", "[]", "networks and addresses that can be reached", cidrs},
+	{"network_isolation.outbound_allow_cidrs", "[]", "networks and addresses that can be reached; :PORT or :PORT/udp behind one narrows it", destinations},
+	{"network_isolation.mode", "enforce", "report lets everything pass, and logs and counts what enforce would block",
+		one(func(i *Instance) *string { return &i.Network.Mode }, oneOf("enforce", "report"))},
+	{"network_isolation.dns", "true", "false closes port 53 of this host too: a resolver forwards what the agent asks",
+		one(func(i *Instance) *bool { return &i.Network.DNS }, boolean)},
 	{"network_isolation.on_block", "drop", "drop lets a blocked connection time out, reject fails it at once",
 		one(func(i *Instance) *string { return &i.Network.OnBlock }, oneOf("drop", "reject"))},
 	{"network_isolation.log_rate", "5/minute", "how many blocked packets are logged",

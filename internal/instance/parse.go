@@ -42,7 +42,7 @@ func (p *parser) inventory(root *document.Table) *Inventory {
 		}
 	}
 	p.version(root)
-	inv := &Inventory{Name: p.file, File: p.file, Host: Host{StateRoot: StateRoot, UnitDir: UnitDir}}
+	inv := &Inventory{Name: p.file, File: p.file, Host: Host{StateRoot: StateRoot, UnitDir: UnitDir, EgressLayout: "auto"}}
 	if t := p.table(root, "host"); t != nil {
 		read(p, "host", hostKeys, &inv.Host, t)
 	}
@@ -148,7 +148,7 @@ func newInstance(name string, pos document.Pos) *Instance {
 	return &Instance{
 		Name: name, Pos: pos, Enable: true, Auth: true, ConfigLock: true,
 		Listen:       Listen{Address: defaultAddress, Port: defaultPort},
-		Network:      Network{OnBlock: "drop", LogRate: "5/minute"},
+		Network:      Network{Mode: "enforce", DNS: true, OnBlock: "drop", LogRate: "5/minute"},
 		Resources:    Resources{TasksMax: "4096"},
 		StartTimeout: defaultStartTimeout,
 		Restart:      "on-failure",

@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/opencoded/opencoded/internal/destination"
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/lazy"
 )
@@ -178,27 +180,6 @@ func port(v *document.Value) (uint16, error) {
 	return uint16(n), nil
 }
 
-// prefix reads a CIDR or a bare address. meant is false when the text has host
-// bits set, so that what it says is probably not what was meant.
-func prefix(s string) (p netip.Prefix, meant bool, err error) {
-	const hint = `use a network such as "10.0.0.0/8", "2001:db8::/32" or a single address`
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), true, nil
-	}
-	p, err = netip.ParsePrefix(s)
-	if err != nil {
-		return netip.Prefix{}, false, refuse(hint, "%q is not a network", s)
-	}
-	if p.Addr().Is4In6() {
-		if p.Bits() < 96 {
-			return netip.Prefix{}, false, refuse("write the IPv4 network itself", "%q is wider than the IPv4-mapped range", s)
-		}
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	return p.Masked(), p == p.Masked(), nil
-}
-
 var rateRule = lazy.MustCompile(`^[1-9][0-9]{0,5}/(second|minute|hour|day)$`)
 
 var (
@@ -294,9 +275,9 @@ func variables(r *reader, i *Instance, v *document.Value) {
 	}
 }
 
-// cidrs reads the allowlist. Host bits are cleared with a warning: what was
-// written and what is meant differ, and the operator should see it.
-func cidrs(r *reader, i *Instance, v *document.Value) {
+// destinations reads the allowlist. What was written and what is meant may
+// differ, and entries may cover others: the operator should see it.
+func destinations(r *reader, i *Instance, v *document.Value) {
 	list, ok := v.List()
 	if !ok {
 		r.fail(v.Pos, "write it in square brackets", "expected a list, not %s", article(v.Kind()))
@@ -308,17 +289,27 @@ func cidrs(r *reader, i *Instance, v *document.Value) {
 		if !ok {
 			continue
 		}
-		p, meant, err := prefix(s)
+		d, remark, err := destination.Parse(s)
 		if err != nil {
-			why := err.(refusal)
-			r.fail(e.Pos, why.hint, "%s", why.problem)
+			why := err.(*destination.Error)
+			r.fail(e.Pos, why.Hint, "%s", why.Problem)
 			continue
 		}
-		if !meant {
-			r.warn(e.Pos, "write \""+p.String()+"\"", "%q has host bits set; the network %s is meant", s, p)
+		if remark != "" {
+			r.warn(e.Pos, fmt.Sprintf("write %q", d), "%q %s; %s is meant", s, remark, d)
 		}
 		r.keys.set(element(r.key, len(i.Network.Allow)), e.Pos)
-		i.Network.Allow = append(i.Network.Allow, p)
+		i.Network.Allow = append(i.Network.Allow, d)
+	}
+	redundant := destination.Redundant(i.Network.Allow)
+	for n := range i.Network.Allow {
+		by, ok := redundant[n]
+		switch d, pos := i.Network.Allow[n], r.keys.where().at[element(r.key, n)]; {
+		case ok && i.Network.Allow[by] == d:
+			r.warn(pos, "remove one of the two", "%s is listed twice", d)
+		case ok:
+			r.warn(pos, "remove one of the two", "%s is part of %s", d, i.Network.Allow[by])
+		}
 	}
 }
 

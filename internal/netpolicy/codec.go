@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -204,21 +205,74 @@ func (k keyType) parse(text string) ([]byte, error) {
 
 // format is parse's inverse; bytes that do not fit the type print as hexadecimal.
 func (k keyType) format(key []byte) string {
-	parts, rest := make([]string, len(k)), key
+	parts, ok := k.split(key)
+	if !ok {
+		return fmt.Sprintf("0x%x", key)
+	}
+	out := make([]string, len(k))
 	for i, t := range k {
+		out[i] = t.codec.format(parts[i])
+	}
+	return strings.Join(out, concat)
+}
+
+// split takes a key apart, without the padding.
+func (k keyType) split(key []byte) (parts [][]byte, ok bool) {
+	for _, t := range k {
 		size := int(t.nft.Bytes)
 		padded := size
 		if len(k) > 1 {
 			padded += -size & 3
 		}
-		if len(rest) < padded {
-			return fmt.Sprintf("0x%x", key)
+		if len(key) < padded {
+			return nil, false
 		}
-		parts[i] = t.codec.format(rest[:size])
-		rest = rest[padded:]
+		parts = append(parts, key[:size])
+		key = key[padded:]
 	}
-	if len(rest) > 0 {
-		return fmt.Sprintf("0x%x", key)
+	return parts, len(key) == 0
+}
+
+// bounds encodes "10.0.0.0/8 . 443": the first and the last key of the range. Of the parts only addresses are
+// ranges.
+func (k keyType) bounds(text string) (first, last []byte, err error) {
+	parts := strings.Split(text, concat)
+	from, to := slices.Clone(parts), slices.Clone(parts)
+	for i, part := range parts {
+		if i < len(k) && (k[i].name == "ipv4_addr" || k[i].name == "ipv6_addr") {
+			s, err := parseSpan(part)
+			if err != nil {
+				return nil, nil, err
+			}
+			from[i], to[i] = s.from.String(), s.to.String()
+		}
 	}
-	return strings.Join(parts, concat)
+	if first, err = k.parse(strings.Join(from, concat)); err != nil {
+		return nil, nil, err
+	}
+	last, err = k.parse(strings.Join(to, concat))
+	return first, last, err
+}
+
+// formatBounds is its inverse, for whatever the kernel may hold.
+func (k keyType) formatBounds(first, last []byte) string {
+	from, ok := k.split(first)
+	to, ok2 := k.split(last)
+	if !ok || !ok2 {
+		return fmt.Sprintf("0x%x-0x%x", first, last)
+	}
+	out := make([]string, len(k))
+	for i, t := range k {
+		a, isAddr := netip.AddrFromSlice(from[i])
+		b, _ := netip.AddrFromSlice(to[i])
+		switch {
+		case isAddr && (t.name == "ipv4_addr" || t.name == "ipv6_addr"):
+			out[i] = span{a, b}.String()
+		case bytes.Equal(from[i], to[i]):
+			out[i] = t.codec.format(from[i])
+		default:
+			out[i] = t.codec.format(from[i]) + "-" + t.codec.format(to[i])
+		}
+	}
+	return strings.Join(out, concat)
 }

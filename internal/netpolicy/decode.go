@@ -33,15 +33,19 @@ var known = map[string]func() expr.Any{
 	"reject":  func() expr.Any { return &expr.Reject{} },
 }
 
-// decodeRule reads one NFT_MSG_NEWRULE message.
-func decodeRule(m netlink.Message) (chain string, r Rule, err error) {
+// decodeRule reads one NFT_MSG_NEWRULE message, and nothing of it but its table when that is none of those given.
+func decodeRule(m netlink.Message, tables map[string]*Table) (table, chain string, r Rule, err error) {
 	ad, err := attributes(m)
 	if err != nil {
-		return "", Rule{}, err
+		return "", "", Rule{}, err
 	}
 	var list []expr.Any
 	for ad.Next() {
 		switch ad.Type() {
+		case unix.NFTA_RULE_TABLE: // comes first (nf_tables_fill_rule_info)
+			if table = ad.String(); tables[table] == nil {
+				return table, "", Rule{}, nil
+			}
 		case unix.NFTA_RULE_CHAIN:
 			chain = ad.String()
 		case unix.NFTA_RULE_EXPRESSIONS:
@@ -56,7 +60,7 @@ func decodeRule(m netlink.Message) (chain string, r Rule, err error) {
 			})
 		}
 	}
-	return chain, Rule{Statements: decodeStatements(list)}, ad.Err()
+	return table, chain, Rule{Statements: decodeStatements(list)}, ad.Err()
 }
 
 // decodeExpr never fails: what cannot be understood is unknown, and that is a difference.

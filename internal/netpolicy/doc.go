@@ -1,7 +1,7 @@
 // Package netpolicy decides what an instance may reach over the network and puts that decision into the kernel.
 //
-// It has two halves. The pure half turns a [Policy] into rulesets: [Egress] is the table of one isolated instance,
-// [Guard] the one table that covers all instances. A [Table] prints itself as nft syntax that `nft -f` accepts, so
+// It has two halves. The pure half turns [Rules] into tables: [Egress] is that of one isolated instance or
+// [SharedEgress] that of all of them, [Guard] the one that covers all instances. A [Table] prints itself as nft syntax that `nft -f` accepts, so
 // that plan, goldens and operators read the text that `nft list ruleset` shows. The other half, [Kernel], is the
 // only netlink code of the project: it reads tables back into the same model, compares ([Diff]), and writes what differs.
 //

@@ -19,11 +19,17 @@ func (s Set) encodeElements() ([]nftables.SetElement, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Flags == "interval" {
+	if s.Flags == "interval" && len(key) == 1 {
 		return encodeSpans(s.Elements)
 	}
 	out := make([]nftables.SetElement, len(s.Elements))
 	for i, text := range s.Elements {
+		if s.Flags == "interval" {
+			if out[i].Key, out[i].KeyEnd, err = key.bounds(text); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		text, verdict, isMap := strings.Cut(text, " : ")
 		if isMap != s.Map {
 			return nil, fmt.Errorf("internal error: element %q of %s %s", s.Elements[i], s.kind(), s.Name)
@@ -104,8 +110,8 @@ func decodeElements(key keyType, interval, isMap bool, elements []nftables.SetEl
 	out := make([]string, len(elements))
 	for i, e := range elements {
 		out[i] = key.format(e.Key)
-		if len(e.KeyEnd) > 0 && !bytes.Equal(e.Key, e.KeyEnd) {
-			out[i] += "-" + key.format(e.KeyEnd)
+		if len(e.KeyEnd) > 0 {
+			out[i] = key.formatBounds(e.Key, e.KeyEnd)
 		}
 		if isMap {
 			out[i] += " : " + decodeVerdict(e.Val)

@@ -42,6 +42,9 @@ const noNfTables = "the kernel has no nf_tables (modprobe nf_tables; a kernel im
 
 // explain says what could not be done and, for the kernel's errors, why and what to do.
 func explain(what string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("cannot %s: the kernel gave no answer in time: %w", what, errors.Join(err, context.DeadlineExceeded))
 	}

@@ -19,30 +19,39 @@ type field struct {
 	load func(reg uint32) expr.Any
 	// codec is the notation of its values.
 	codec codec
+	// slots is how many registers of four bytes it fills.
+	slots int
 }
 
-// Registers as nft allots them: the first field of a key in the 16-byte register 1, the second in the 4-byte
-// register that follows the first's four bytes (NFT_REG32_01). Only keys that begin with a UID have two fields.
-const (
-	firstReg  = unix.NFT_REG_1
-	secondReg = unix.NFT_REG32_01
-)
+const firstReg = unix.NFT_REG_1
+
+// register is the one that begins at a multiple of four bytes, by the number that the kernel prefers: it has 16
+// registers of four bytes, and older names for every fourth.
+func register(slot int) uint32 {
+	if slot%4 == 0 {
+		return uint32(unix.NFT_REG_1 + slot/4)
+	}
+	return uint32(unix.NFT_REG32_00 + slot)
+}
 
 // fields in the order in which decoding tries them: those with needs first, as their needs are matches themselves.
 var fields = []field{
-	{"ip daddr", is(meta(expr.MetaKeyNFPROTO), unix.NFPROTO_IPV4), network(16, 4), ip4Codec},
-	{"ip6 daddr", is(meta(expr.MetaKeyNFPROTO), unix.NFPROTO_IPV6), network(24, 16), ip6Codec},
-	{"tcp dport", is(meta(expr.MetaKeyL4PROTO), unix.IPPROTO_TCP), transport(2, 2), portCodec},
-	{"udp dport", is(meta(expr.MetaKeyL4PROTO), unix.IPPROTO_UDP), transport(2, 2), portCodec},
-	{"meta skuid", nil, meta(expr.MetaKeySKUID), uidCodec},
-	{"meta l4proto", nil, meta(expr.MetaKeyL4PROTO), named(1, "tcp", unix.IPPROTO_TCP, "udp", unix.IPPROTO_UDP)},
-	{"oifname", nil, meta(expr.MetaKeyOIFNAME), ifnameCodec},
-	{"ct direction", nil, ctDirection, named(1, "original", 0, "reply", 1)},
-	{"fib daddr type", nil, fibType, named(4, "unicast", unix.RTN_UNICAST, "local", unix.RTN_LOCAL)},
+	{"ip daddr", is(meta(expr.MetaKeyNFPROTO), unix.NFPROTO_IPV4), network(16, 4), ip4Codec, 1},
+	{"ip6 daddr", is(meta(expr.MetaKeyNFPROTO), unix.NFPROTO_IPV6), network(24, 16), ip6Codec, 4},
+	{"tcp dport", is(meta(expr.MetaKeyL4PROTO), unix.IPPROTO_TCP), transport(2, 2), portCodec, 1},
+	{"udp dport", is(meta(expr.MetaKeyL4PROTO), unix.IPPROTO_UDP), transport(2, 2), portCodec, 1},
+	{"meta skuid", nil, meta(expr.MetaKeySKUID), uidCodec, 1},
+	{"meta l4proto", nil, meta(expr.MetaKeyL4PROTO), named(1, "tcp", unix.IPPROTO_TCP, "udp", unix.IPPROTO_UDP), 1},
+	{"oifname", nil, meta(expr.MetaKeyOIFNAME), ifnameCodec, 4},
+	{"ct direction", nil, ctDirection, named(1, "original", 0, "reply", 1), 1},
+	{"fib daddr type", nil, fibType, named(4, "unicast", unix.RTN_UNICAST, "local", unix.RTN_LOCAL), 1},
 }
 
 // keys are the concatenations that built tables use; decoding looks for them before single fields.
-var keys = []string{"meta skuid . ip daddr", "meta skuid . ip6 daddr", "meta skuid . tcp dport"}
+var keys = []string{
+	"meta skuid . ip daddr", "meta skuid . ip6 daddr", "meta skuid . tcp dport",
+	"ip daddr . tcp dport", "ip6 daddr . tcp dport", "ip daddr . udp dport", "ip6 daddr . udp dport",
+}
 
 var fieldByName = map[string]field{}
 
@@ -90,16 +99,18 @@ func (f field) loads(reg uint32) []expr.Any {
 	return append(append([]expr.Any{}, f.needs...), f.load(reg))
 }
 
-// loadKey loads one field, or two joined with " . ". All needs come first, as they use register 1 too.
+// loadKey loads one field, or several joined with " . ". All needs come first, as they use register 1 too.
 func loadKey(key string) ([]expr.Any, error) {
 	var needs, loads []expr.Any
-	for i, name := range strings.Split(key, concat) {
+	slot := 0
+	for name := range strings.SplitSeq(key, concat) {
 		f, ok := fieldByName[name]
-		if !ok || i > 1 {
+		if !ok || slot+f.slots > 16 {
 			return nil, fmt.Errorf("internal error: key %q", key)
 		}
 		needs = append(needs, f.needs...)
-		loads = append(loads, f.load([]uint32{firstReg, secondReg}[i]))
+		loads = append(loads, f.load(register(slot)))
+		slot += f.slots
 	}
 	return append(needs, loads...), nil
 }

@@ -13,14 +13,19 @@ import (
 var (
 	web = Policy{
 		Name: "web", User: "opencode-web", UID: 62001, Port: 8081, Isolated: true,
-		Allow: prefixes("10.0.0.0/8", "10.1.2.3/16", "192.0.2.0/25", "192.0.2.128/26", "169.254.169.254/32", "2001:db8::/32"),
+		Allow: allow("10.0.0.0/8", "10.1.2.3/16", "192.0.2.0/25", "192.0.2.128/26", "169.254.169.254/32", "2001:db8::/32"),
 	}
 	api = Policy{
 		Name: "api", User: "opencode-api", UID: 62002, Port: 8082, Locked: true, Isolated: true,
 		OnBlock: Reject, LogRate: Rate{1, "second"},
 	}
-	open   = Policy{Name: "open-end", User: "opencode-open-end", UID: 100_000, Port: 9000, Locked: true}
-	anyway = Policy{Name: "anyway", UID: 62004, Port: 9001, Isolated: true, Allow: prefixes("0.0.0.0/0", "::/0")}
+	open  = Policy{Name: "open-end", User: "opencode-open-end", UID: 100_000, Port: 9000, Locked: true}
+	ports = Policy{
+		Name: "ports", UID: 62005, Port: 9002, Isolated: true, NoDNS: true,
+		Allow: allow("10.0.0.0/8", "10.1.0.0/16:443", "192.0.2.7:5432", "192.0.2.0/24:443", "[2001:db8::/64]:443", "198.51.100.1:53/udp", "[2001:db8::53]:53/udp"),
+	}
+	report = Policy{Name: "report", UID: 62006, Port: 9003, Isolated: true, Report: true, OnBlock: Reject, Allow: allow("192.0.2.0/24:443")}
+	anyway = Policy{Name: "anyway", UID: 62004, Port: 9001, Isolated: true, Allow: allow("0.0.0.0/0", "::/0")}
 )
 
 // samples are the tables of the goldens; the kernel tests use them too.
@@ -29,6 +34,9 @@ func samples() map[string]Table {
 		"egress":        must(Egress(web)),
 		"egress-reject": must(Egress(api)),
 		"egress-any":    must(Egress(anyway)),
+		"egress-ports":  must(Egress(ports)),
+		"egress-report": must(Egress(report)),
+		"shared":        must(SharedEgress([]Policy{report, web, api, ports})),
 		"guard":         must(Guard([]Policy{open, web, api})),
 		"guard-empty":   must(Guard(nil)),
 	}
@@ -91,7 +99,7 @@ func replacements() map[string]step {
 	edited.Chains[0].Base = &Base{Type: "filter", Hook: "output", Priority: 5, Policy: "accept"}
 	edited.Chains = append(edited.Chains, Chain{Name: "stray"})
 	narrowed := web
-	narrowed.Allow = prefixes("192.0.2.1/32")
+	narrowed.Allow = allow("192.0.2.1/32")
 	return map[string]step{
 		"create":  {nil, before},
 		"narrow":  {&before, must(Egress(narrowed))},

@@ -117,7 +117,8 @@ func guardSets(policies []Policy) []Set {
 func blockChains(policies []Policy) []Chain {
 	var chains []Chain
 	for _, p := range policies {
-		chains = append(chains, Chain{Name: counterPrefix + p.Name, Rules: block(p)})
+		p.Report = false // other instances and the cloud's credentials are not the instance's to try out
+		chains = append(chains, Chain{Name: p.counter(), Rules: block(p)})
 	}
 	return chains
 }

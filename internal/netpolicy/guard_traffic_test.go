@@ -15,7 +15,7 @@ import (
 func TestGuardPorts(t *testing.T) {
 	w := newWorld(t)
 	unlocked := Policy{Name: "web", UID: webUID, Port: 8081, OnBlock: Reject}
-	locked := Policy{Name: "api", UID: apiUID, Port: 8082, Locked: true, OnBlock: Reject, Isolated: true, Allow: prefixes("0.0.0.0/0", "::/0")}
+	locked := Policy{Name: "api", UID: apiUID, Port: 8082, Locked: true, OnBlock: Reject, Isolated: true, Allow: allow("0.0.0.0/0", "::/0")}
 	w.host.ensure(must(Guard([]Policy{unlocked, locked})), must(Egress(locked)))
 	for port, uid := range map[string]int{"8081": webUID, "8082": apiUID, "9000": 0} {
 		go echo(w.host.listen(uid, "tcp", ":"+port), &atomic.Int64{})
@@ -77,9 +77,9 @@ func (w *world) linkLocal(t *testing.T) string {
 
 func TestGuardMetadata(t *testing.T) {
 	w := newWorld(t)
-	plain := Policy{Name: "web", UID: webUID, Port: 8081, OnBlock: Reject, Allow: prefixes("0.0.0.0/0", "::/0", "100.64.0.0/10")}
+	plain := Policy{Name: "web", UID: webUID, Port: 8081, OnBlock: Reject, Allow: allow("0.0.0.0/0", "::/0", "100.64.0.0/10")}
 	named := Policy{Name: "api", UID: apiUID, Port: 8082, OnBlock: Reject, Isolated: true,
-		Allow: prefixes("0.0.0.0/0", "169.254.169.0/24", "fd00:ec2::254/128")}
+		Allow: allow("0.0.0.0/0", "169.254.169.0/24", "fd00:ec2::254/128")}
 	w.host.ensure(must(Guard([]Policy{plain, named})), must(Egress(named)))
 	for _, c := range []struct {
 		uid     int

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencoded/opencoded/internal/destination"
 	"github.com/opencoded/opencoded/tests/tier"
 	"golang.org/x/sys/unix"
 )
@@ -141,11 +141,11 @@ func (n *netns) diff(want Table) string {
 
 func (n *netns) blocked(instance string) Counter {
 	n.t.Helper()
-	all, err := n.kernel.Blocked(n.t.Context())
+	all, err := n.kernel.Counts(n.t.Context())
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return all[instance]
+	return all[instance].Blocked
 }
 
 // dial connects as a user; the address is literal, so that the socket is made on the namespace's thread.
@@ -170,10 +170,14 @@ func (n *netns) listen(uid int, network, address string) net.Listener {
 	return l
 }
 
-func prefixes(texts ...string) []netip.Prefix {
-	var out []netip.Prefix
+func allow(texts ...string) []destination.Destination {
+	var out []destination.Destination
 	for _, text := range texts {
-		out = append(out, netip.MustParsePrefix(text))
+		d, _, err := destination.Parse(text)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, d)
 	}
 	return out
 }

@@ -63,6 +63,15 @@ func (k *Kernel) conn(ctx context.Context) *nftables.Conn {
 	return c
 }
 
+func (k *Kernel) sender(ctx context.Context) func() *nftables.Conn {
+	return func() *nftables.Conn { return k.conn(ctx) }
+}
+
+// lasting is one socket for many requests that only read.
+func (k *Kernel) lasting(ctx context.Context) (*nftables.Conn, error) {
+	return nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(k.netns), nftables.WithSockOptions(prepare(ctx)))
+}
+
 // dump asks for all objects of one kind, in family inet, of one table or (table "") of all.
 func (k *Kernel) dump(ctx context.Context, kind uint16, table string) ([]netlink.Message, error) {
 	var attrs []byte

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencoded/opencoded/internal/destination"
 	"golang.org/x/sys/unix"
 )
 
@@ -239,8 +240,8 @@ func TestTenThousandPrefixes(t *testing.T) {
 	many.Allow = nil
 	for i := range 5_000 {
 		many.Allow = append(many.Allow,
-			netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 8), byte(i), 0}), 25),
-			netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, byte(i >> 8), byte(i)}), 64))
+			destination.Of(netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 8), byte(i), 0}), 25)),
+			destination.Of(netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, byte(i >> 8), byte(i)}), 64)))
 	}
 	table := must(Egress(many))
 	start := time.Now()
@@ -261,9 +262,11 @@ func TestTenThousandPrefixes(t *testing.T) {
 // From any allowlist to any other in one batch: neighbours, nested entries, the ends of a family.
 func TestAnyChangeOfAllowlist(t *testing.T) {
 	n := newNetNS(t)
-	pool := prefixes("0.0.0.0/0", "0.0.0.0/1", "0.0.0.0/32", "0.0.0.1/32", "10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "10.128.0.0/10",
+	pool := allow("0.0.0.0/0", "0.0.0.0/1", "0.0.0.0/32", "0.0.0.1/32", "10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "10.128.0.0/10",
 		"11.0.0.0/8", "128.0.0.0/1", "192.0.2.1/32", "192.0.2.2/32", "255.255.255.254/32", "255.255.255.255/32",
-		"::/0", "::/128", "::1/128", "2001:db8::/32", "2001:db9::/32", "2001:db8:1::/48", "8000::/1", "ffff::/16")
+		"::/0", "::/128", "::1/128", "2001:db8::/32", "2001:db9::/32", "2001:db8:1::/48", "8000::/1", "ffff::/16",
+		"0.0.0.0/0:443", "10.0.0.0/8:443", "10.0.0.0/9:443", "10.0.0.0/9:443/udp", "10.0.0.1:443", "255.255.255.255:1", "0.0.0.0:65535/udp",
+		"[::/0]:53/udp", "[2001:db8::/32]:53/udp", "[ffff::/16]:53/udp", "[ffff::/16]:53", "[::]:1")
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
 		p := web

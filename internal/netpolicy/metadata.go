@@ -28,7 +28,7 @@ func (p Policy) Metadata() []netip.Addr {
 	var named []netip.Addr
 	for _, addr := range metadata {
 		for _, entry := range p.Allow {
-			if entry.IsValid() && names(normal(entry), addr) {
+			if names(entry.Network, addr) {
 				named = append(named, addr)
 				break
 			}

@@ -3,14 +3,14 @@ package netpolicy
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/opencoded/opencoded/internal/destination"
 )
 
-// Policy is one instance as the network policy sees it. Its JSON form is also the compiled copy on disk from which
-// rules are restored without inventory and daemon; that copy must be root-owned, as everything here is trusted.
+// Policy is one instance as the network policy sees it.
 type Policy struct {
 	// Name is the instance name; it becomes part of table, chain and counter names and of the log prefix.
 	Name string `json:"name"`
@@ -28,9 +28,13 @@ type Policy struct {
 	Isolated bool `json:"isolated"`
 	// Filtered says that systemd's IPAddressDeny= stands beside these rules, which decides how TCP is rejected.
 	Filtered bool `json:"filtered,omitzero"`
-	// Allow are the destinations of an isolated instance, v4 and v6, in any order; host bits, v4-mapped addresses,
-	// duplicates and overlaps are normalised. The guard also reads it, see [Policy.Metadata].
-	Allow []netip.Prefix `json:"allow,omitempty"`
+	// Report lets everything pass that Allow does not cover, and logs and counts it.
+	Report bool `json:"report,omitzero"`
+	// NoDNS closes port 53 of this host, unless Allow names it: a local resolver forwards whatever it is asked.
+	NoDNS bool `json:"no_dns,omitzero"`
+	// Allow are the destinations of an isolated instance, in any order; duplicates and overlaps are normalised. The
+	// guard also reads it, see [Policy.Metadata].
+	Allow []destination.Destination `json:"allow,omitempty"`
 	// OnBlock is what happens to a blocked packet; the zero value is Drop.
 	OnBlock OnBlock `json:"on_block,omitempty"`
 	// LogRate limits the log lines about blocked packets; the zero value is DefaultLogRate. Counters are exact
@@ -146,9 +150,9 @@ func (p Policy) Validate() error {
 	if p.LogRate != (Rate{}) && p.LogRate.validate() != nil {
 		fail("log rate %s is out of range (1–%d per second, minute, hour or day)", p.LogRate, MaxLogRate)
 	}
-	for _, prefix := range p.Allow {
-		if !prefix.IsValid() {
-			fail("an allowed destination is not a CIDR")
+	for _, d := range p.Allow {
+		if !d.Valid() {
+			fail("an allowed destination is not a network, or has a port without a protocol")
 		}
 	}
 	return errors.Join(errs...)

@@ -2,10 +2,11 @@ package netpolicy
 
 import (
 	"encoding/json"
-	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/opencoded/opencoded/internal/destination"
 )
 
 func TestParseRate(t *testing.T) {
@@ -51,7 +52,7 @@ func TestValidate(t *testing.T) {
 		"port":      {func(p *Policy) { p.Port = 0 }, "port 0"},
 		"on block":  {func(p *Policy) { p.OnBlock = "deny" }, `on_block is "deny"`},
 		"rate":      {func(p *Policy) { p.LogRate = Rate{5, "week"} }, "log rate 5/week"},
-		"allow":     {func(p *Policy) { p.Allow = []netip.Prefix{{}} }, "not a CIDR"},
+		"allow":     {func(p *Policy) { p.Allow = []destination.Destination{{}} }, "is not a network"},
 		"zero rate": {func(p *Policy) { p.LogRate = Rate{} }, ""},
 	} {
 		p := good
@@ -79,7 +80,7 @@ func TestGuardRefusesTwoOfAKind(t *testing.T) {
 func TestCompiledPolicyRoundTrip(t *testing.T) {
 	want := Policy{
 		Name: "web", User: "opencode-web", UID: 62001, Port: 8080, Locked: true, Isolated: true,
-		Allow: prefixes("10.0.0.0/8", "2001:db8::/32"), OnBlock: Reject, LogRate: Rate{3, "hour"},
+		Allow: allow("10.0.0.0/8", "2001:db8::/32"), OnBlock: Reject, LogRate: Rate{3, "hour"},
 	}
 	data, err := json.Marshal(want)
 	if err != nil {
@@ -94,33 +95,8 @@ func TestCompiledPolicyRoundTrip(t *testing.T) {
 	}
 }
 
-func TestNormalize(t *testing.T) {
-	for name, c := range map[string]struct{ in, want string }{
-		"empty":                     {"", ""},
-		"host bits":                 {"10.1.2.3/8", "10.0.0.0/8"},
-		"single":                    {"192.0.2.7/32", "192.0.2.7"},
-		"sorted":                    {"192.0.2.0/24 10.0.0.0/8", "10.0.0.0/8 192.0.2.0/24"},
-		"duplicate":                 {"10.0.0.0/8 10.0.0.0/8", "10.0.0.0/8"},
-		"inside":                    {"10.1.0.0/16 10.0.0.0/8 10.2.0.0/16", "10.0.0.0/8"},
-		"neighbours":                {"10.128.0.0/9 10.0.0.0/9", "10.0.0.0/9 10.128.0.0/9"},
-		"everything":                {"0.0.0.0/0 10.0.0.0/8", "0.0.0.0/0"},
-		"end of the family":         {"255.255.255.255/32 255.255.255.254/32", "255.255.255.254 255.255.255.255"},
-		"v6":                        {"2001:db8::1/32 ::/0", "::/0"},
-		"v6 end":                    {"ffff::/16 fffe::/16", "fffe::/16 ffff::/16"},
-		"mapped":                    {"::ffff:10.0.0.0/104", "10.0.0.0/8"},
-		"mapped and v4":             {"::ffff:10.0.0.0/105 10.0.0.0/8", "10.0.0.0/8"},
-		"wider than mapped":         {"::ffff:0.0.0.0/90", "::ffc0:0:0/90"},
-		"the families do not touch": {"255.0.0.0/8 ::/128", "255.0.0.0/8 ::"},
-	} {
-		v4, v6 := Normalize(prefixes(strings.Fields(c.in)...))
-		if got := strings.Join(append(texts(v4), texts(v6)...), " "); got != c.want {
-			t.Errorf("%s: %s became %s, want %s", name, c.in, got, c.want)
-		}
-	}
-}
-
 func TestMetadata(t *testing.T) {
-	for allow, want := range map[string]string{
+	for list, want := range map[string]string{
 		"":                              "",
 		"0.0.0.0/0 ::/0":                "",
 		"100.64.0.0/10":                 "",
@@ -135,13 +111,14 @@ func TestMetadata(t *testing.T) {
 		"::ffff:169.254.169.254/128":    "169.254.169.254",
 		"0.0.0.0/0 100.100.100.200/32":  "100.100.100.200",
 		"169.254.169.254/31 10.0.0.0/8": "169.254.169.254",
+		"169.254.169.254:80":            "169.254.169.254",
 	} {
 		var got []string
-		for _, a := range (Policy{Allow: prefixes(strings.Fields(allow)...)}).Metadata() {
+		for _, a := range (Policy{Allow: allow(strings.Fields(list)...)}).Metadata() {
 			got = append(got, a.String())
 		}
 		if text := strings.Join(got, " "); text != want {
-			t.Errorf("%q names %q, want %q", allow, text, want)
+			t.Errorf("%q names %q, want %q", list, text, want)
 		}
 	}
 }

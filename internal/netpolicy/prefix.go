@@ -1,52 +1,6 @@
 package netpolicy
 
-import (
-	"cmp"
-	"net/netip"
-	"slices"
-)
-
-// Normalize brings CIDRs into the one form that sets hold: host bits are masked off, v4-mapped v6 becomes v4, and per
-// family the result is sorted, without duplicates and without what lies inside another entry (the kernel's interval
-// sets refuse overlaps; of two CIDRs that overlap one contains the other).
-//
-// Neighbours such as 10.0.0.0/9 and 10.128.0.0/9 stay two entries: each is what somebody wrote, and when one goes the
-// other's element in the kernel is not touched.
-//
-// Invalid prefixes are ignored.
-func Normalize(prefixes []netip.Prefix) (v4, v6 []netip.Prefix) {
-	var all []netip.Prefix
-	for _, p := range prefixes {
-		if p.IsValid() {
-			all = append(all, normal(p))
-		}
-	}
-	slices.SortFunc(all, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits())) // v4 sorts first, the wider first
-	})
-	var last netip.Prefix
-	for _, p := range all {
-		if last.IsValid() && last.Contains(p.Addr()) {
-			continue
-		}
-		last = p
-		if p.Addr().Is4() {
-			v4 = append(v4, p)
-		} else {
-			v6 = append(v6, p)
-		}
-	}
-	return v4, v6
-}
-
-// normal is the prefix without host bits, and as v4 when it lies within ::ffff:0:0/96. A shorter mapped prefix also
-// covers addresses that are not mapped, and stays v6.
-func normal(p netip.Prefix) netip.Prefix {
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	return p.Masked()
-}
+import "net/netip"
 
 // prefixText prints a prefix as nft does: a single address without its length.
 func prefixText(p netip.Prefix) string {

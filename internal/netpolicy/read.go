@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,11 +21,21 @@ type Counter struct{ Packets, Bytes uint64 }
 // Read gives the table as the kernel holds it, opencoded's or not. Rules that opencoded does not write print in
 // the notation of `nft --debug=netlink`. The second result is false when there is no such table.
 func (k *Kernel) Read(ctx context.Context, name string) (Table, bool, error) {
-	t, found, err := k.read(ctx, name)
+	tables, err := k.read(ctx, name)
 	if err != nil {
 		return Table{}, false, explain("read table inet "+name, err)
 	}
+	t, found := tables[name]
 	return t, found, nil
+}
+
+// ReadAll gives the tables that carry opencoded's marker, by name.
+func (k *Kernel) ReadAll(ctx context.Context) (map[string]Table, error) {
+	tables, err := k.read(ctx)
+	if err != nil {
+		return nil, explain("read tables", err)
+	}
+	return tables, nil
 }
 
 // List names the tables that carry opencoded's marker, sorted.
@@ -47,9 +58,15 @@ func (k *Kernel) List(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Blocked sums the counters of all marked tables per instance name. Counts live as long as their table: they
-// survive every replacement, not `nft flush ruleset` or a reboot.
-func (k *Kernel) Blocked(ctx context.Context) (map[string]Counter, error) {
+// Counts are an instance's counters, summed over all tables. They live as long as their table: they survive every
+// replacement, not `nft flush ruleset` or a reboot.
+type Counts struct {
+	Blocked  Counter
+	Reported Counter // let pass by [Policy.Report]
+}
+
+// Counts reads the counters of all marked tables, by instance name.
+func (k *Kernel) Counts(ctx context.Context) (map[string]Counts, error) {
 	ours, err := k.List(ctx)
 	if err != nil {
 		return nil, err
@@ -58,17 +75,26 @@ func (k *Kernel) Blocked(ctx context.Context) (map[string]Counter, error) {
 	if err != nil {
 		return nil, explain("read counters", err)
 	}
-	blocked := map[string]Counter{}
+	counts := map[string]Counts{}
 	for _, c := range counters {
-		instance, ok := strings.CutPrefix(c.name, counterPrefix)
-		if !ok || !slices.Contains(ours, c.table) {
+		if !slices.Contains(ours, c.table) {
 			continue
 		}
-		sum := blocked[instance]
-		blocked[instance] = Counter{sum.Packets + c.Packets, sum.Bytes + c.Bytes}
+		if name, ok := strings.CutPrefix(c.name, counterPrefix); ok {
+			sum := counts[name]
+			sum.Blocked = sum.Blocked.plus(c.Counter)
+			counts[name] = sum
+		}
+		if name, ok := strings.CutPrefix(c.name, reportPrefix); ok {
+			sum := counts[name]
+			sum.Reported = sum.Reported.plus(c.Counter)
+			counts[name] = sum
+		}
 	}
-	return blocked, nil
+	return counts, nil
 }
+
+func (c Counter) plus(d Counter) Counter { return Counter{c.Packets + d.Packets, c.Bytes + d.Bytes} }
 
 // marked reports whether the table is opencoded's.
 func (t Table) marked() bool {
@@ -79,35 +105,62 @@ func isMarker(s Set) bool {
 	return s.Name == markerSet && strings.HasPrefix(s.Comment, markerPrefix)
 }
 
-func (k *Kernel) read(ctx context.Context, name string) (t Table, found bool, err error) {
+// read gives the tables of these names that exist, or without names those that carry the marker.
+func (k *Kernel) read(ctx context.Context, names ...string) (tables map[string]Table, err error) {
 	err = k.steady(ctx, func() error {
-		t, found, err = k.readOnce(ctx, name)
+		tables, err = k.readOnce(ctx, names)
 		return err
 	})
-	return t, found, err
+	return tables, err
 }
 
-func (k *Kernel) readOnce(ctx context.Context, name string) (Table, bool, error) {
-	t := Table{Name: name}
-	tables, err := k.conn(ctx).ListTablesOfFamily(nftables.TableFamilyINet)
+// reading is one pass over the kernel's objects.
+type reading struct {
+	c      *nftables.Conn
+	only   string // the one table that is asked for, or ""
+	all    bool   // those with a marker are wanted
+	tables map[string]*Table
+}
+
+func (k *Kernel) readOnce(ctx context.Context, names []string) (map[string]Table, error) {
+	c, err := k.lasting(ctx)
 	if err != nil {
-		return t, false, err
+		return nil, err
 	}
-	i := slices.IndexFunc(tables, func(nt *nftables.Table) bool { return nt.Name == name })
-	if i < 0 {
-		return t, false, nil
+	defer c.CloseLasting()
+	listed, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, err
 	}
-	if tables[i].Flags != 0 { // the library reads the big-endian flags natively; any flag at all is a difference
-		t.Flags = "dormant"
+	r := reading{c: c, all: len(names) == 0, tables: map[string]*Table{}}
+	if len(names) == 1 {
+		r.only = names[0]
 	}
-	if t.Sets, err = k.readSets(ctx, name); err != nil {
-		return t, false, err
+	wanted := make(map[string]bool, len(names))
+	for _, n := range names {
+		wanted[n] = true
 	}
-	if t.Counters, err = k.readCounters(ctx, name); err != nil {
-		return t, false, err
+	for _, t := range listed {
+		if r.all || wanted[t.Name] {
+			r.tables[t.Name] = &Table{Name: t.Name}
+			if t.Flags != 0 { // the library reads the big-endian flags natively; any flag at all is a difference
+				r.tables[t.Name].Flags = "dormant"
+			}
+		}
 	}
-	t.Chains, err = k.readChains(ctx, name)
-	return t, err == nil, err
+	for _, part := range []func(context.Context, reading) error{k.readSets, k.readCounters, k.readChains} {
+		if len(r.tables) == 0 {
+			return nil, nil
+		}
+		if err := part(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	out := make(map[string]Table, len(r.tables))
+	for name, t := range r.tables {
+		out[name] = *t
+	}
+	return out, nil
 }
 
 // kernelSet is a set as the kernel describes it, without its elements.
@@ -120,30 +173,34 @@ type kernelSet struct {
 
 func (s kernelSet) isMarker() bool { return isMarker(s.Set) }
 
-func (k *Kernel) readSets(ctx context.Context, table string) ([]Set, error) {
-	sets, err := k.sets(ctx, table)
+// readSets also drops the tables without marker where all were asked for.
+func (k *Kernel) readSets(ctx context.Context, r reading) error {
+	sets, err := k.sets(ctx, r.only)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var out []Set
+	marked := map[string]bool{}
 	for _, s := range sets {
-		if s.flags&unix.NFT_SET_ANONYMOUS != 0 {
-			continue // part of a rule, which shows as one that opencoded does not write
-		}
-		if s.key == nil {
-			out = append(out, s.Set) // of a type that is a difference already
-			continue
-		}
-		elements, err := k.conn(ctx).GetSetElements(&nftables.Set{
-			Table: &nftables.Table{Name: table, Family: nftables.TableFamilyINet}, Name: s.Name,
-		})
-		if err != nil {
-			return nil, err
-		}
-		s.Elements = decodeElements(s.key, s.flags&unix.NFT_SET_INTERVAL != 0, s.Map, elements)
-		out = append(out, s.Set)
+		marked[s.table] = marked[s.table] || s.isMarker()
 	}
-	return out, nil
+	maps.DeleteFunc(r.tables, func(name string, _ *Table) bool { return r.all && !marked[name] })
+	for _, s := range sets {
+		t := r.tables[s.table]
+		if t == nil || s.flags&unix.NFT_SET_ANONYMOUS != 0 {
+			continue // anonymous: part of a rule, which shows as one that opencoded does not write
+		}
+		if s.key != nil { // otherwise of a type that is a difference already
+			elements, err := r.c.GetSetElements(&nftables.Set{
+				Table: &nftables.Table{Name: s.table, Family: nftables.TableFamilyINet}, Name: s.Name,
+			})
+			if err != nil {
+				return err
+			}
+			s.Elements = decodeElements(s.key, s.flags&unix.NFT_SET_INTERVAL != 0, s.Map, elements)
+		}
+		t.Sets = append(t.Sets, s.Set)
+	}
+	return nil
 }
 
 // sets is a dump of its own because google/nftables 0.3 reads neither a set's comment nor a map's key type.
@@ -209,14 +266,17 @@ func setFlagText(flags uint32) string {
 	return strings.Join(names, ",")
 }
 
-func (k *Kernel) readCounters(ctx context.Context, table string) ([]string, error) {
-	counters, err := k.counters(ctx, table)
-	var names []string
+func (k *Kernel) readCounters(ctx context.Context, r reading) error {
+	counters, err := k.counters(ctx, r.only)
 	for _, c := range counters {
-		names = append(names, c.name)
+		if t := r.tables[c.table]; t != nil {
+			t.Counters = append(t.Counters, c.name)
+		}
 	}
-	slices.Sort(names)
-	return names, err
+	for _, t := range r.tables {
+		slices.Sort(t.Counters)
+	}
+	return err
 }
 
 // kernelCounter is a named counter.
@@ -269,33 +329,34 @@ func decodeCounter(m netlink.Message) (c kernelCounter, isCounter bool, err erro
 	return c, isCounter, ad.Err()
 }
 
-func (k *Kernel) readChains(ctx context.Context, table string) ([]Chain, error) {
-	chains, err := k.conn(ctx).ListChainsOfTableFamily(nftables.TableFamilyINet)
+func (k *Kernel) readChains(ctx context.Context, r reading) error {
+	chains, err := r.c.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var out []Chain
-	index := map[string]int{}
+	type place struct{ table, chain string }
+	index := map[place]int{}
 	for _, c := range chains {
-		if c.Table.Name == table {
-			index[c.Name] = len(out)
-			out = append(out, Chain{Name: c.Name, Base: decodeBase(c)})
+		if t := r.tables[c.Table.Name]; t != nil {
+			index[place{t.Name, c.Name}] = len(t.Chains)
+			t.Chains = append(t.Chains, Chain{Name: c.Name, Base: decodeBase(c)})
 		}
 	}
-	messages, err := k.dump(ctx, unix.NFT_MSG_GETRULE, table)
+	messages, err := k.dump(ctx, unix.NFT_MSG_GETRULE, r.only)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, m := range messages {
-		chain, r, err := decodeRule(m)
+		table, chain, decoded, err := decodeRule(m, r.tables)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if i, ok := index[chain]; ok {
-			out[i].Rules = append(out[i].Rules, r)
+		if i, ok := index[place{table, chain}]; ok {
+			t := r.tables[table]
+			t.Chains[i].Rules = append(t.Chains[i].Rules, decoded)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // hooks of family inet by their numbers (linux/netfilter.h).

@@ -9,6 +9,9 @@ import "slices"
 //   - Base chains stay. A packet runs a chain in one generation of its rules from beginning to end, but the hooks of a
 //     deleted chain and of its successor are separate: a packet that took the list of hooks before the batch would
 //     pass the old chain after it was emptied.
+//   - New sets are filled in a batch before, while no rule refers to them: in the instant of the commit rules are
+//     already new and the sets still empty. Measured on 6.18: of 100,000 allowed packets that met 40 changes of
+//     layout, 73 were refused.
 //   - Elements that both have stay. A set that is deleted and made anew under the same name is empty for an instant:
 //     measured on 6.18 under a stream of packets, in 200 replacements 283 packets were refused that the old and the
 //     new policy allow (nft -f of "delete table" and a new one: 193), and 95 of 2 million missed a verdict map. With
@@ -23,6 +26,7 @@ func replacement(have *Table, want Table, fresh bool) *transaction {
 	}
 	r := &rewrite{tx: tx, sets: byName(have.Sets, setName), chains: byName(have.Chains, chainName), gone: map[string]bool{}}
 	r.choose(*have, want, fresh)
+	r.prepare(want)
 	r.remove(*have, want)
 	r.add(*have, want)
 	return tx
@@ -89,6 +93,19 @@ func (r *rewrite) refers(c Chain) bool {
 	return false
 }
 
+// prepare fills the sets that have no namesake. Maps wait, as their elements refer to chains.
+func (r *rewrite) prepare(want Table) {
+	for _, s := range want.Sets {
+		if _, exists := r.sets[s.Name]; !exists && !s.Map {
+			r.tx.addSet(s)
+			r.tx.addElements(s, true)
+		}
+	}
+	if len(r.tx.setIDs) > 0 {
+		r.tx.ahead = len(r.tx.ops)
+	}
+}
+
 // remove takes out what goes, users before what they use: rules, elements, sets, chains, counters.
 func (r *rewrite) remove(have, want Table) {
 	for _, c := range have.Chains {
@@ -127,7 +144,7 @@ func (r *rewrite) add(have, want Table) {
 	}
 	isNew := func(s Set) bool {
 		_, exists := r.sets[s.Name]
-		return !exists || r.gone["set "+s.Name]
+		return !exists && s.Map || r.gone["set "+s.Name]
 	}
 	for _, s := range want.Sets {
 		if isNew(s) {
@@ -140,9 +157,9 @@ func (r *rewrite) add(have, want Table) {
 		}
 	}
 	for _, s := range want.Sets {
-		if isNew(s) {
+		if _, exists := r.sets[s.Name]; isNew(s) {
 			r.tx.addElements(s, true)
-		} else {
+		} else if exists {
 			r.tx.addElements(only(s, r.sets[s.Name]), false)
 		}
 	}

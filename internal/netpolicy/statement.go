@@ -51,9 +51,11 @@ type Raw struct{ Text string }
 var (
 	accept = Verdict{Kind: "accept"}
 	drop   = Verdict{Kind: "drop"}
+	back   = Verdict{Kind: "return"}
 )
 
 func goTo(chain string) Verdict { return Verdict{Kind: "goto", Chain: chain} }
+func jump(chain string) Verdict { return Verdict{Kind: "jump", Chain: chain} }
 
 func (s Match) String() string      { return s.Field + " " + s.Value }
 func (s Lookup) String() string     { return s.Key + " @" + s.Set }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var narrow = Policy{Name: "web", UID: webUID, Port: 8081, Isolated: true, Allow: prefixes("10.77.0.2/32", "2001:db8:77::2/128")}
+var narrow = Policy{Name: "web", UID: webUID, Port: 8081, Isolated: true, Allow: allow("10.77.0.2/32", "2001:db8:77::2/128")}
 
 func TestEgressTraffic(t *testing.T) {
 	w := newWorld(t)
@@ -101,7 +101,7 @@ func TestNarrowedPolicyCutsFlow(t *testing.T) {
 	if err := ping(c); err != nil {
 		t.Fatal(err)
 	}
-	p.Allow = prefixes("10.77.0.3/32")
+	p.Allow = allow("10.77.0.3/32")
 	w.host.ensure(must(Egress(p)))
 	if err := ping(c); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the open flow: %v", err)
@@ -159,7 +159,7 @@ func hammer(c net.Conn, stop *atomic.Bool, sent, refused *atomic.Int64) {
 func TestChangeUnderTraffic(t *testing.T) {
 	w := newWorld(t)
 	other := narrow
-	other.Allow = append(prefixes("10.77.0.0/31", "10.77.0.4/30", "192.0.2.0/24"), narrow.Allow...)
+	other.Allow = append(allow("10.77.0.0/31", "10.77.0.4/30", "192.0.2.0/24"), narrow.Allow...)
 	other.LogRate = Rate{1, "hour"}
 	w.host.ensure(must(Guard([]Policy{narrow})), must(Egress(narrow)))
 
@@ -212,7 +212,7 @@ func TestChangesKeepCounters(t *testing.T) {
 		t.Fatalf("counted %v, want 6 packets", want)
 	}
 	other := narrow
-	other.Allow, other.LogRate = prefixes("192.0.2.0/24"), Rate{1, "hour"}
+	other.Allow, other.LogRate = allow("192.0.2.0/24"), Rate{1, "hour"}
 	w.host.ensure(must(Guard([]Policy{narrow, api})), must(Egress(other)))
 	w.host.nft("add rule inet opencode-web output accept\nadd table inet opencode-web { flags dormant; }")
 	if _, err := w.host.kernel.Ensure(t.Context(), tables...); err != nil {

@@ -9,11 +9,13 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// transaction is one netlink batch for one table: the kernel applies all of it or nothing. It collects operations,
-// keeps its first error, and prints itself as the nft commands that do the same.
+// transaction is one netlink batch for one table: the kernel applies all of it or nothing. What no rule refers to yet
+// may be a batch of its own before it. It collects operations, keeps its first error, and prints itself as the nft
+// commands that do the same.
 type transaction struct {
 	table  *nftables.Table
 	ops    []operation
+	ahead  int // how many of the operations are the batch before
 	setIDs map[string]uint32 // of the sets declared in this batch
 	err    error
 }
@@ -43,17 +45,26 @@ func (tx *transaction) String() string {
 	return b.String()
 }
 
-// commit sends the batch.
-func (tx *transaction) commit(c *nftables.Conn) error {
+// commit sends the batches.
+func (tx *transaction) commit(conn func() *nftables.Conn) error {
 	if tx.err != nil {
 		return tx.err
 	}
-	for _, op := range tx.ops {
-		if err := op.apply(c); err != nil {
+	for _, batch := range [][]operation{tx.ops[:tx.ahead], tx.ops[tx.ahead:]} {
+		if len(batch) == 0 {
+			continue
+		}
+		c := conn()
+		for _, op := range batch {
+			if err := op.apply(c); err != nil {
+				return err
+			}
+		}
+		if err := c.Flush(); err != nil {
 			return err
 		}
 	}
-	return c.Flush()
+	return nil
 }
 
 func (tx *transaction) fail(err error) {
@@ -137,6 +148,8 @@ func (tx *transaction) addSet(s Set) {
 	}
 	if len(key) == 1 {
 		set.KeyByteOrder = key[0].order
+	} else {
+		set.Concatenation = set.Interval
 	}
 	if s.Map {
 		set.DataType = nftables.TypeVerdict
@@ -171,7 +184,7 @@ func (tx *transaction) elements(verb string, s Set, fresh bool, send func(*nftab
 	if len(elements) == 0 {
 		return
 	}
-	if fresh && s.Flags == "interval" {
+	if fresh && s.Flags == "interval" && elements[0].KeyEnd == nil {
 		elements = append(lowestEnd(elements[0]), elements...)
 	}
 	set := &nftables.Set{Table: tx.table, ID: tx.setIDs[s.Name], Name: s.Name}

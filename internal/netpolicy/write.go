@@ -9,28 +9,73 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Change is a table that Ensure wrote, and the difference that it found (see [Diff]).
+// Change is a table that Ensure wrote, or could not.
 type Change struct {
 	Table string
-	Diff  string
+	Diff  string // what it first found, see [Diff]
+	Err   error
 }
 
+func tableNames(tables []Table) []string {
+	out := make([]string, len(tables))
+	for n, t := range tables {
+		out[n] = t.Name
+	}
+	return out
+}
+
+// attempts is how often a table is read and written anew when other processes write it at the same time: after a
+// flush, every starting unit ensures the guard.
+const attempts = 10
+
 // Ensure writes the tables that differ from what the kernel holds, in the order given, and says which. A table that
-// fails does not keep the others from being written.
+// fails does not keep the others from being written; the error joins those of the changes.
 //
 // Each table is one netlink batch: a packet sees the old policy or the new one, flows that both allow are not
-// disturbed, and counters keep counting through it. Afterwards the table is read back and compared. A table of that
-// name without opencoded's marker is left alone and is an error (ErrForeign).
+// disturbed, and counters keep counting through it. Afterwards the tables are read back and compared. A table of
+// that name without opencoded's marker is left alone and is an error (ErrForeign).
 func (k *Kernel) Ensure(ctx context.Context, tables ...Table) ([]Change, error) {
 	var changes []Change
-	var errs []error
-	for _, t := range tables {
-		diff, err := k.converge(ctx, t)
+	index := map[string]int{} // of each table's change
+	for attempt := range attempts {
+		have, err := k.read(ctx, tableNames(tables)...)
 		if err != nil {
-			errs = append(errs, explain("write table inet "+t.Name, err))
-		} else if diff != "" {
-			changes = append(changes, Change{t.Name, diff})
+			return changes, explain("read tables", err)
 		}
+		var differ []Table
+		for _, want := range tables {
+			diff := missingTable(want)
+			if h, found := have[want.Name]; found {
+				diff = Diff(want, h)
+			}
+			if diff == "" {
+				if n, changed := index[want.Name]; changed {
+					changes[n].Err = nil
+				}
+				continue
+			}
+			n, again := index[want.Name]
+			if !again {
+				n, index[want.Name] = len(changes), len(changes)
+				changes = append(changes, Change{Table: want.Name, Diff: diff})
+			}
+			h, found := have[want.Name]
+			err := k.write(ctx, h, found, want, attempt >= attempts/2)
+			if err == nil || retriable(err) {
+				differ = append(differ, want)
+			}
+			if err == nil {
+				err = fmt.Errorf("the kernel took it but holds something else:\n%s", diff)
+			}
+			changes[n].Err = explain("write table inet "+want.Name, err)
+		}
+		if tables = differ; len(tables) == 0 {
+			break
+		}
+	}
+	var errs []error
+	for _, c := range changes {
+		errs = append(errs, c.Err)
 	}
 	return changes, errors.Join(errs...)
 }
@@ -47,7 +92,8 @@ func (k *Kernel) Delete(ctx context.Context, names ...string) error {
 }
 
 func (k *Kernel) delete(ctx context.Context, name string) error {
-	t, found, err := k.read(ctx, name)
+	tables, err := k.read(ctx, name)
+	t, found := tables[name]
 	if err != nil || !found {
 		return err
 	}
@@ -56,7 +102,7 @@ func (k *Kernel) delete(ctx context.Context, name string) error {
 	}
 	tx := newTransaction(name)
 	tx.deleteTable()
-	if err := tx.commit(k.conn(ctx)); !errors.Is(err, os.ErrNotExist) {
+	if err := tx.commit(k.sender(ctx)); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -76,41 +122,10 @@ func (k *Kernel) Diff(ctx context.Context, want Table) (string, error) {
 
 func missingTable(want Table) string { return fmt.Sprintf("table inet %s missing", want.Name) }
 
-// attempts is how often a table is read and written anew when other processes write it at the same time: after a
-// flush, every starting unit ensures the guard.
-const attempts = 10
-
-// converge makes the kernel hold want and returns the difference it first found.
-func (k *Kernel) converge(ctx context.Context, want Table) (first string, err error) {
-	for attempt := range attempts {
-		have, found, readErr := k.read(ctx, want.Name)
-		if readErr != nil {
-			return "", readErr
-		}
-		diff := missingTable(want)
-		if found {
-			diff = Diff(want, have)
-		}
-		if diff == "" {
-			return first, nil
-		}
-		if first == "" {
-			first = diff
-		}
-		if err = k.write(ctx, have, found, want, attempt >= attempts/2); err != nil && !retriable(err) {
-			return "", err
-		}
-		if err == nil {
-			err = fmt.Errorf("the kernel took it but holds something else:\n%s", diff)
-		}
-	}
-	return "", err
-}
-
 // write sends one batch; a table that somebody sent to sleep is woken first.
 func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, fresh bool) error {
 	if !found {
-		return replacement(nil, want, false).commit(k.conn(ctx))
+		return replacement(nil, want, false).commit(k.sender(ctx))
 	}
 	if !have.marked() {
 		return foreign(want.Name)
@@ -118,7 +133,7 @@ func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, 
 	if have.Flags != "" {
 		tx := newTransaction(want.Name)
 		tx.wakeTable()
-		if err := tx.commit(k.conn(ctx)); err != nil {
+		if err := tx.commit(k.sender(ctx)); err != nil {
 			return err
 		}
 	}
@@ -126,7 +141,7 @@ func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, 
 	if tx.err != nil { // a hand-made element that cannot be named to delete it
 		tx = replacement(&have, want, true)
 	}
-	return tx.commit(k.conn(ctx))
+	return tx.commit(k.sender(ctx))
 }
 
 // retriable reports whether a batch failed because it was made for a table that somebody else has changed since.

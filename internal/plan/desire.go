@@ -38,40 +38,44 @@ func Desire(inv *instance.Inventory, facts Facts) (Desired, document.Diagnostics
 		b.bindable()
 		b.account(ids)
 		b.files()
-		b.egress()
+		b.policy()
 		b.openings()
 		b.units()
 		d.Targets = append(d.Targets, b.t)
 		policies = append(policies, b.t.Policy)
 	}
 	d.Files = []File{{Path: KeyFile, Mode: 0o600, Content: string(facts.Key), Quiet: secretContent}}
-	d.shared(policies, &problems)
+	d.rules(netpolicy.Rules{Layout: netpolicy.Layout(inv.Host.EgressLayout), Policies: policies}, &problems)
 	return d, problems
 }
 
 const secretContent = "secret, not shown"
 
-// shared adds what concerns all instances at once: the compiled policies and
-// the guard.
-func (d *Desired) shared(policies []netpolicy.Policy, problems *document.Diagnostics) {
-	if policies == nil {
-		policies = []netpolicy.Policy{}
-	}
-	compiled, err := json.MarshalIndent(policies, "", "\t")
+// rules adds the tables, and the compiled policies from which they can be made
+// again.
+func (d *Desired) rules(r netpolicy.Rules, problems *document.Diagnostics) {
+	compiled, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		problems.Errorf(document.Pos{}, "internal error: cannot encode the egress policies: %v", err)
 	}
 	d.Files = append(d.Files, File{
 		Path: PoliciesFile, Mode: 0o600, Content: string(compiled) + "\n", Quiet: "compiled form of the egress rules",
 	})
-	if len(policies) == 0 {
-		return
-	}
-	guard, err := netpolicy.Guard(policies)
+	tables, err := r.Tables()
 	if err != nil {
-		problems.Errorf(document.Pos{}, "cannot write the guard table: %v", err)
+		problems.Errorf(document.Pos{}, "cannot write the egress rules: %v", err)
 	}
-	d.Guard = &guard
+	for _, t := range tables {
+		switch t.Name {
+		case netpolicy.GuardTable:
+			d.Guard = &t
+		case netpolicy.SharedTable:
+			d.Shared = &t
+		default:
+			target := d.Target(strings.TrimPrefix(t.Name, netpolicy.EgressTable("")))
+			target.Egress = &t
+		}
+	}
 }
 
 // builder makes the target of one instance.
@@ -185,7 +189,7 @@ func (b *builder) password() string {
 	return "OPENCODE_SERVER_PASSWORD=" + b.facts.Passwords[b.i.Name] + "\n"
 }
 
-func (b *builder) egress() {
+func (b *builder) policy() {
 	i := b.i
 	rate, err := netpolicy.ParseRate(i.Network.LogRate)
 	if err != nil {
@@ -194,16 +198,9 @@ func (b *builder) egress() {
 	b.t.Policy = netpolicy.Policy{
 		Name: i.Name, User: i.User, UID: b.t.Account.UID, Port: i.Listen.Port, Locked: i.ConfigLock,
 		Isolated: i.Network.Enable, Filtered: sandbox.SystemdFilters(i), Allow: i.Network.Allow,
+		Report: i.Network.Mode == "report", NoDNS: !i.Network.DNS,
 		OnBlock: netpolicy.OnBlock(i.Network.OnBlock), LogRate: rate,
 	}
-	if !i.Network.Enable {
-		return
-	}
-	table, err := netpolicy.Egress(b.t.Policy)
-	if err != nil {
-		b.fail("network_isolation", err)
-	}
-	b.t.Egress = &table
 }
 
 // units renders both units twice: once without a generation to hash them, once

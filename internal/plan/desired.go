@@ -76,6 +76,7 @@ type Desired struct {
 	Dirs    []Dir // shared by all instances
 	Files   []File
 	Guard   *netpolicy.Table // nil when there is no instance
+	Shared  *netpolicy.Table // nil when each isolated instance has a table of its own
 	Targets []Target         // sorted by name
 }
 
@@ -89,7 +90,7 @@ type Target struct {
 	Link       Link
 	Tree       string // a directory of which nothing but what is named here shall be there
 	Policy     netpolicy.Policy
-	Egress     *netpolicy.Table // nil when egress is not restricted
+	Egress     *netpolicy.Table // nil when egress is not restricted, or in the shared table
 	Openings   []Opening        // in the firewalls of the host
 	Units      []File           // set-up first
 	Generation Generation

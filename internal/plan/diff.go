@@ -24,6 +24,7 @@ func Diff(want Desired, have Observed) Plan {
 		d.file(KindFile, f)
 	}
 	d.table(netpolicy.GuardTable, want.Guard)
+	d.table(netpolicy.SharedTable, want.Shared)
 	if len(p.Host.Steps) > 0 {
 		p.Host.Action = ActUpdate
 	}

@@ -35,8 +35,10 @@ func converged(d Desired) Observed {
 	for _, f := range files {
 		o.Paths[f.Path] = Path{Exists: true, Mode: f.Mode, UID: f.UID, GID: f.GID, Content: f.Content}
 	}
-	if d.Guard != nil {
-		o.Tables[d.Guard.Name] = *d.Guard
+	for _, table := range []*netpolicy.Table{d.Guard, d.Shared} {
+		if table != nil {
+			o.Tables[table.Name] = *table
+		}
 	}
 	return o
 }
@@ -121,6 +123,11 @@ func TestDrift(t *testing.T) {
 		{"guard differs", table(netpolicy.GuardTable, func(t *netpolicy.Table) { t.Sets = t.Sets[:1] }), `host: update
     change rules opencoded-guard`},
 
+		{"tables of the other layout", func(o *Observed) { o.Tables[netpolicy.SharedTable] = netpolicy.Table{Name: netpolicy.SharedTable} }, `host: update
+    remove rules opencoded-egress`},
+		{"open instance with a table", func(o *Observed) { o.Tables["opencode-b"] = netpolicy.Table{Name: "opencode-b"} }, `b: update
+    remove rules opencode-b`},
+
 		{"directory, mode", path(dataA+"/config", func(p *Path) { p.Mode = 0o755 }), `a: update
     change directory /var/lib/opencoded/instances/a/config (0750 0:998, was 0755 0:998)`},
 		{"directory, owner", path(stateA, func(p *Path) { p.UID = 0 }), `a: update
@@ -158,7 +165,7 @@ func TestDrift(t *testing.T) {
 
 		{"table missing", func(o *Observed) { delete(o.Tables, "opencode-a") }, `a: update
     create rules opencode-a`},
-		{"table differs", table("opencode-a", func(t *netpolicy.Table) { t.Sets = t.Sets[:2] }), `a: update
+		{"table differs", table("opencode-a", func(t *netpolicy.Table) { t.Sets = t.Sets[:1] }), `a: update
     change rules opencode-a`},
 		{"table that is not wanted", func(o *Observed) { o.Tables["opencode-b"] = netpolicy.Table{Name: "opencode-b"} }, `b: update
     remove rules opencode-b`},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencoded/opencoded/internal/config"
 	"github.com/opencoded/opencoded/internal/instance"
+	"github.com/opencoded/opencoded/internal/netpolicy"
 	"github.com/opencoded/opencoded/internal/sandbox"
 )
 
@@ -185,8 +186,10 @@ func rendered(d Desired) []txtar.File {
 			add(f.Path, f.Content)
 		}
 	}
-	if d.Guard != nil {
-		add("table inet "+d.Guard.Name, d.Guard.String())
+	for _, table := range []*netpolicy.Table{d.Guard, d.Shared} {
+		if table != nil {
+			add("table inet "+table.Name, table.String())
+		}
 	}
 	for _, t := range d.Targets {
 		if t.Egress != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencoded/opencoded/internal/netpolicy"
 	"github.com/opencoded/opencoded/internal/sandbox"
 	"github.com/opencoded/opencoded/tests/judge"
 )
@@ -73,8 +74,10 @@ func TestExposure(t *testing.T) {
 func TestNftTakesGoldens(t *testing.T) {
 	for _, s := range scenarios(t) {
 		t.Run(s.name, func(t *testing.T) {
-			if s.want.Guard != nil {
-				judge.Rules(t, s.want.Guard.String())
+			for _, table := range []*netpolicy.Table{s.want.Guard, s.want.Shared} {
+				if table != nil {
+					judge.Rules(t, table.String())
+				}
 			}
 			for _, target := range s.want.Targets {
 				if target.Egress != nil {

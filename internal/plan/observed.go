@@ -8,14 +8,14 @@ import (
 
 // Observed is what the host holds, as far as opencoded is concerned.
 type Observed struct {
-	Paths     map[string]Path            // every path that Desired names; absent ones too
-	Units     map[string]Unit            // by unit name
-	Tables    map[string]netpolicy.Table // marked tables that are loaded
-	Stale     map[string][]string        // files of wanted instances in the other unit directory, by instance
-	Strays    map[string][]string        // what is in Target.Tree and not wanted, by instance; the deepest first
-	Openings  map[string][]Opening       // rules of opencoded's in the firewalls of the host, by instance
-	Leftovers []Leftover                 // of instances that are no longer wanted, sorted by name
-	Blocked   map[string]netpolicy.Counter
+	Paths     map[string]Path             // every path that Desired names; absent ones too
+	Units     map[string]Unit             // by unit name
+	Tables    map[string]netpolicy.Table  // marked tables that are loaded
+	Stale     map[string][]string         // files of wanted instances in the other unit directory, by instance
+	Strays    map[string][]string         // what is in Target.Tree and not wanted, by instance; the deepest first
+	Openings  map[string][]Opening        // rules of opencoded's in the firewalls of the host, by instance
+	Leftovers []Leftover                  // of instances that are no longer wanted, sorted by name
+	Counts    map[string]netpolicy.Counts // by instance
 }
 
 // Path is what was found at a path. Nothing there: Exists is false.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencoded/opencoded/internal/destination"
 	"github.com/opencoded/opencoded/internal/instance"
 )
 
@@ -81,7 +82,9 @@ func (u *unit) sandbox(in Input, extra []value) {
 
 	u.list("BindReadOnlyPaths", each(systemPaths, word))
 	u.list("InaccessiblePaths", each(hiddenPaths, word))
-	u.list("BindReadOnlyPaths", resolution(in.Host))
+	if !i.Network.Enforced() || i.Network.DNS {
+		u.list("BindReadOnlyPaths", resolution(in.Host))
+	}
 	if !slices.ContainsFunc(systemPaths, func(p string) bool { return strings.HasPrefix(in.Opencode, p[1:]+"/") }) {
 		u.set("BindReadOnlyPaths", word(in.Opencode))
 	}
@@ -95,7 +98,8 @@ func (u *unit) sandbox(in Input, extra []value) {
 
 // resolution is what name resolution needs besides /etc: the directory of a
 // resolv.conf that is a symlink (a bound file would go stale when it is
-// replaced), and the caching daemon's socket.
+// replaced), and the caching daemon's socket. Both hold sockets that resolve for
+// whoever connects, so they are absent where port 53 is closed.
 func resolution(h Host) []value {
 	var out []value
 	if h.ResolvDir != "" {
@@ -154,8 +158,12 @@ func (u *unit) addresses(i *instance.Instance) {
 	}
 	u.set("IPAddressDeny", "any")
 	u.set("IPAddressAllow", "localhost")
-	for _, p := range i.Network.Allow {
-		u.set("IPAddressAllow", verbatim(p.String()))
+	var networks []destination.Destination // it knows no ports
+	for _, d := range i.Network.Allow {
+		networks = append(networks, destination.Of(d.Network))
+	}
+	for _, d := range destination.Normalize(networks) {
+		u.set("IPAddressAllow", verbatim(d.Network.String()))
 	}
 }
 
@@ -179,5 +187,5 @@ func each(list []string, f func(string) value) []value {
 // SystemdFilters reports whether systemd enforces an instance's egress policy
 // besides nftables, see addresses.
 func SystemdFilters(i *instance.Instance) bool {
-	return i.Network.Enable && i.Listen.Address.IsLoopback()
+	return i.Network.Enforced() && i.Listen.Address.IsLoopback()
 }

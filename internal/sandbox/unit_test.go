@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencoded/opencoded/internal/destination"
 	"github.com/opencoded/opencoded/internal/instance"
 )
 
@@ -48,22 +49,31 @@ func TestSetupRunsInTheServersSandbox(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	allow := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}
+	var allow []destination.Destination
+	for _, s := range []string{"10.0.0.0/8", "[2001:db8::/32]:443", "10.1.0.0/16:53/udp"} {
+		d, _, err := destination.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		allow = append(allow, d)
+	}
 	for _, c := range []struct {
 		name, listen string
 		isolated     bool
+		mode         string
 		deny         []string
 		allow        []string
 	}{
-		{"isolated on loopback", "127.0.0.1", true, []string{"any"}, []string{"localhost", "10.0.0.0/8", "2001:db8::/32"}},
-		{"isolated on loopback, v6", "::1", true, []string{"any"}, []string{"localhost", "10.0.0.0/8", "2001:db8::/32"}},
-		{"a public listener would refuse its clients", "0.0.0.0", true, nil, []string{"any"}},
-		{"one address is public too", "192.0.2.1", true, nil, []string{"any"}},
-		{"not isolated", "127.0.0.1", false, nil, []string{"any"}},
+		{"isolated on loopback", "127.0.0.1", true, "enforce", []string{"any"}, []string{"localhost", "10.0.0.0/8", "2001:db8::/32"}},
+		{"isolated on loopback, v6", "::1", true, "enforce", []string{"any"}, []string{"localhost", "10.0.0.0/8", "2001:db8::/32"}},
+		{"a public listener would refuse its clients", "0.0.0.0", true, "enforce", nil, []string{"any"}},
+		{"one address is public too", "192.0.2.1", true, "enforce", nil, []string{"any"}},
+		{"not isolated", "127.0.0.1", false, "enforce", nil, []string{"any"}},
+		{"nothing is blocked", "127.0.0.1", true, "report", nil, []string{"any"}},
 	} {
 		in, _ := given("p", "v")
 		in.Instance.Listen.Address = netip.MustParseAddr(c.listen)
-		in.Instance.Network = instance.Network{Enable: c.isolated, Allow: allow}
+		in.Instance.Network = instance.Network{Enable: c.isolated, Mode: c.mode, DNS: true, Allow: allow}
 		text, err := Service(in)
 		if err != nil {
 			t.Fatal(err)
@@ -84,6 +94,23 @@ func TestAddresses(t *testing.T) {
 		in.Instance.Directory = "/elsewhere"
 		if text, _ = Service(in); Identity(text) == before {
 			t.Errorf("%s: the identity of the unit does not depend on its directory", c.name)
+		}
+	}
+}
+
+// Where port 53 is closed, what resolves over a Unix socket is not there either.
+func TestNoResolver(t *testing.T) {
+	for _, dns := range []bool{true, false} {
+		in, _ := given("p", "v")
+		in.Instance.Network = instance.Network{Enable: true, DNS: dns}
+		text, err := Service(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{in.Host.ResolvDir, "/run/nscd"} {
+			if strings.Contains(text, path) != dns {
+				t.Errorf("dns %v: %s", dns, text)
+			}
 		}
 	}
 }

@@ -50,22 +50,23 @@ var rules = []struct {
 }{
 	{"internal/lazy", rule{pure: true}},
 	{"internal/document", rule{pure: true, project: []string{"internal/lazy"}, foreign: []string{toml, tomlSyntax, jsonc, yaml}}},
-	{"internal/instance", rule{pure: true, project: []string{"internal/document", "internal/lazy"}}},
+	{"internal/destination", rule{pure: true}},
+	{"internal/instance", rule{pure: true, project: []string{"internal/document", "internal/lazy", "internal/destination"}}},
 	{"internal/schema", rule{pure: true, project: []string{"internal/document", "internal/lazy"}, foreign: []string{jsonSchema}}},
 	{"internal/config", rule{pure: true, project: []string{"internal/document", "internal/lazy", "internal/schema"}}},
-	{"internal/sandbox", rule{pure: true, project: []string{"internal/instance", "internal/lazy"}}},
+	{"internal/sandbox", rule{pure: true, project: []string{"internal/instance", "internal/lazy", "internal/destination"}}},
 	// Its other half is the only netlink code: see TestNetpolicyHalves.
-	{"internal/netpolicy", rule{foreign: []string{nftables, netlink, sys}}},
+	{"internal/netpolicy", rule{project: []string{"internal/destination"}, foreign: []string{nftables, netlink, sys}}},
 	{"internal/plan", rule{pure: true, foreign: []string{diffs}, project: []string{
-		"internal/document", "internal/lazy", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy"}}},
+		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy"}}},
 	{"internal/host", rule{foreign: []string{systemd, dbus, sys}, project: []string{
-		"internal/document", "internal/lazy", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan"}}},
+		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan"}}},
 	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap}, project: []string{
-		"internal/document", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host"}}},
+		"internal/document", "internal/destination", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host"}}},
 	{"internal/tree", rule{foreign: []string{zstd}}},
 	{"internal/wrap", rule{pure: true, project: []string{"internal/lazy", "internal/config", "internal/schema", "internal/tree"}}},
 	{"cmd/opencoded", rule{foreign: []string{cobra, zap, terminal, sys}, project: []string{
-		"internal/document", "internal/lazy", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan",
+		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan",
 		"internal/host", "internal/daemon", "internal/tree", "internal/wrap"}}},
 }
 
