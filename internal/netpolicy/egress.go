@@ -128,7 +128,7 @@ func SharedEgress(policies []Policy) (Table, error) {
 	users := Set{Name: "instances", Type: "uid", Map: true}
 	t := Table{
 		Name:   SharedTable,
-		Sets:   []Set{marker, users},
+		Sets:   []Set{marker},
 		Chains: []Chain{outputChain(rule(VMap{"meta skuid", users.Name}))},
 	}
 	if slices.ContainsFunc(policies, func(p Policy) bool { return p.NoDNS }) {
@@ -139,11 +139,12 @@ func SharedEgress(policies []Policy) (Table, error) {
 			return Table{}, errors.New("internal error: egress rules of " + p.Name + ", which is not isolated")
 		}
 		sets, egress := p.egress("-" + p.Name)
-		t.Sets[1].Elements = append(t.Sets[1].Elements, uidText(p.UID)+" : goto "+egress.Name)
+		users.Elements = append(users.Elements, uidText(p.UID)+" : goto "+egress.Name)
 		t.Sets = append(t.Sets, sets...)
 		t.Chains = append(t.Chains, egress)
 		t.Counters = append(t.Counters, p.counter())
 	}
+	t.Sets = append(t.Sets, users)
 	slices.Sort(t.Counters)
 	return t, nil
 }
