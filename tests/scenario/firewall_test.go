@@ -170,19 +170,23 @@ func driftFirewalld(t *testing.T) {
 	operator.Apply(t, served(open))
 }
 
-// zones is everything that firewalld holds but for opencoded's rules.
+// zones is what the zones of firewalld hold, in force and saved, but for opencoded's
+// rules.
 func zones(t *testing.T) string {
 	t.Helper()
-	all := operator.Sh(t, "for p in '' --permanent; do firewall-cmd $p --list-all-zones; firewall-cmd $p --list-all-policies; firewall-cmd $p --direct --get-all-rules; done")
-	return without(all, "opencode-")
+	return without(allZones(t), "opencode-")
+}
+
+func allZones(t *testing.T) string {
+	t.Helper()
+	return operator.Sh(t, "firewall-cmd --list-all-zones; firewall-cmd --permanent --list-all-zones")
 }
 
 // rich are opencoded's rules in firewalld, those in force first.
 func rich(t *testing.T) string {
 	t.Helper()
-	all := operator.Sh(t, "for p in '' --permanent; do firewall-cmd $p --list-all-zones; done")
 	var out strings.Builder
-	for l := range strings.Lines(all) {
+	for l := range strings.Lines(allZones(t)) {
 		if strings.Contains(l, "opencode-") {
 			out.WriteString(strings.TrimSpace(l) + "\n")
 		}
