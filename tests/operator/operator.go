@@ -35,9 +35,7 @@ func Command(t testing.TB, name string, args ...string) Result {
 	var stdout, stderr bytes.Buffer
 	c := exec.CommandContext(t.Context(), name, args...)
 	c.Stdout, c.Stderr = &stdout, &stderr
-	TMP := time.Now()
 	err := c.Run()
-	t.Logf("TIMING %6d ms %s %.60q", time.Since(TMP).Milliseconds(), name, args)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatalf("cannot run %s: %v", name, err)
