@@ -97,6 +97,9 @@ func (a *app) confirm(r host.Remains, yes bool) error {
 	for _, p := range r.Paths {
 		fmt.Fprintf(a.out, "  %s\n", p)
 	}
+	for _, o := range r.Openings {
+		fmt.Fprintf(a.out, "  %s\n", o)
+	}
 	if r.Account != "" {
 		fmt.Fprintf(a.out, "  the account %s\n", r.Account)
 	}

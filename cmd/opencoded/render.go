@@ -135,7 +135,7 @@ func tally(steps []plan.Step) string {
 
 var plurals = map[plan.Kind]string{
 	plan.KindAccount: "accounts", plan.KindDirectory: "directories", plan.KindFile: "files", plan.KindLink: "links",
-	plan.KindRules: "tables of rules", plan.KindUnit: "units", plan.KindService: "services",
+	plan.KindRules: "tables of rules", plan.KindFirewall: "firewall rules", plan.KindUnit: "units", plan.KindService: "services",
 }
 
 func (p printer) diff(text string) {

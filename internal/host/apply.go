@@ -44,6 +44,7 @@ func (h *Host) Apply(ctx context.Context, s *Survey, watch func(Event)) []Outcom
 	r.rules(ctx)
 	r.units(ctx)
 	r.dropRules(ctx)
+	r.ports(ctx)
 	r.services(ctx)
 	return r.outcomes()
 }

@@ -30,6 +30,7 @@ func (h *Host) Facts(ctx context.Context, inv *instance.Inventory) (plan.Facts, 
 	if err != nil {
 		return f, problems, err
 	}
+	h.readFirewalls(ctx, inv, &f, &problems)
 	f.Sandbox.SystemdVersion, err = h.systemdVersion()
 	return f, problems, err
 }

@@ -39,7 +39,7 @@ func (h *Host) Survey(ctx context.Context, inv *instance.Inventory) (*Survey, do
 	if len(problems.Errors()) > 0 {
 		return nil, problems, nil
 	}
-	observed, err := h.observe(ctx, inv, desired)
+	observed, err := h.observe(ctx, inv, desired, held(facts.Firewalls))
 	if err != nil {
 		return nil, problems, err
 	}
@@ -50,8 +50,10 @@ func (h *Host) Survey(ctx context.Context, inv *instance.Inventory) (*Survey, do
 
 // observe reads everything that desired speaks of, and what is left of
 // instances that are no longer wanted.
-func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired plan.Desired) (plan.Observed, error) {
+func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired plan.Desired, openings map[string][]plan.Opening) (plan.Observed, error) {
 	o := plan.Observed{
+		Openings: openings,
+
 		Paths:  map[string]plan.Path{},
 		Units:  map[string]plan.Unit{},
 		Stale:  map[string][]string{},
@@ -152,8 +154,8 @@ func (h *Host) observeTables(ctx context.Context, o *plan.Observed) error {
 }
 
 // observeLeftovers finds what belongs to instances that the inventory does not
-// enable: marked unit files, in either directory that systemd reads, and egress
-// tables. Unit files of enabled ones in the other directory are stale.
+// enable: marked unit files, in either directory that systemd reads, egress
+// tables, and openings in a firewall. Unit files of enabled ones in the other directory are stale.
 func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o *plan.Observed) error {
 	left := map[string]*plan.Leftover{}
 	get := func(name string) *plan.Leftover {
@@ -187,6 +189,11 @@ func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o 
 	for table := range o.Tables {
 		if name, ok := strings.CutPrefix(table, "opencode-"); ok && !wanted[name] {
 			get(name).Table = true
+		}
+	}
+	for name := range o.Openings {
+		if !wanted[name] {
+			get(name)
 		}
 	}
 	for _, l := range left {

@@ -24,12 +24,14 @@ type Remains struct {
 	Fragment string   `json:"fragment,omitempty"`
 	Active   bool     `json:"active"` // its units still run
 
+	Openings []plan.Opening `json:"openings,omitempty"` // in the firewalls of the host
+
 	uid uint32
 }
 
 // Empty reports whether there is nothing to purge.
 func (r Remains) Empty() bool {
-	return len(r.Paths) == 0 && r.Account == "" && r.Fragment == "" && !r.Active
+	return len(r.Paths) == 0 && r.Account == "" && r.Fragment == "" && !r.Active && len(r.Openings) == 0
 }
 
 // Remains finds what an instance left: the account that its marked fragment
@@ -57,6 +59,11 @@ func (h *Host) Remains(ctx context.Context, name string) (Remains, error) {
 	if dir := sandbox.LayoutOf(name).Dir; !isMissing(dir) {
 		r.Paths = append(r.Paths, dir)
 	}
+	list, err := firewalls(ctx)
+	if err != nil {
+		return r, err
+	}
+	r.Openings = held(list)[name]
 	return r, h.account(ctx, &r)
 }
 
@@ -96,6 +103,11 @@ func (h *Host) account(ctx context.Context, r *Remains) error {
 func (h *Host) Purge(ctx context.Context, r Remains) error {
 	if err := h.takeDown(ctx, r); err != nil {
 		return err
+	}
+	for _, o := range r.Openings {
+		if err := setOpening(ctx, plan.Remove, o); err != nil {
+			return err
+		}
 	}
 	for _, p := range r.Paths {
 		if err := os.RemoveAll(p); err != nil { // never follows a symbolic link

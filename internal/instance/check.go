@@ -53,6 +53,10 @@ func (c checker) listen() {
 		c.fail("auth", "leave auth on, or listen on 127.0.0.1",
 			"a server on %s without a password would let anyone who reaches it run commands", l.Address)
 	}
+	if c.i.OpenFirewall && l.Address.IsLoopback() {
+		c.warn("open_firewall", "set listen.address, or leave it out",
+			"has no effect while the server listens on %s, which no other host reaches", l.Address)
+	}
 }
 
 func (c checker) configuration() {

@@ -91,8 +91,9 @@ type Instance struct {
 	Group       string // "" means: the primary group of a user that the inventory names
 	ExtraGroups []string
 
-	Listen Listen
-	Auth   bool
+	Listen       Listen
+	OpenFirewall bool
+	Auth         bool
 
 	Environment      []Variable // in the order of the file
 	EnvironmentFiles []Path

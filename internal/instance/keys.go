@@ -53,6 +53,8 @@ var instanceKeys = []key[Instance]{
 		one(func(i *Instance) *netip.Addr { return &i.Listen.Address }, address)},
 	{"listen.port", "8080", "the TCP port that the server binds",
 		one(func(i *Instance) *uint16 { return &i.Listen.Port }, port)},
+	{"open_firewall", "false", "opens the port in the firewall that manages the host: firewalld or ufw",
+		one(func(i *Instance) *bool { return &i.OpenFirewall }, boolean)},
 	{"auth", "true", "a generated password guards the server",
 		one(func(i *Instance) *bool { return &i.Auth }, boolean)},
 

@@ -106,8 +106,12 @@ func (k *Kernel) generation(ctx context.Context) (uint32, error) {
 	return 0, fmt.Errorf("the kernel names no generation of its rules")
 }
 
-// request is for what google/nftables cannot ask or decodes with losses.
+// request is for what google/nftables cannot ask or decodes with losses, in family inet.
 func (k *Kernel) request(ctx context.Context, kind uint16, flags netlink.HeaderFlags, attrs []byte) ([]netlink.Message, error) {
+	return k.requestFamily(ctx, unix.NFPROTO_INET, kind, flags, attrs)
+}
+
+func (k *Kernel) requestFamily(ctx context.Context, family byte, kind uint16, flags netlink.HeaderFlags, attrs []byte) ([]netlink.Message, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: k.netns})
 	if err != nil {
 		return nil, err
@@ -116,7 +120,7 @@ func (k *Kernel) request(ctx context.Context, kind uint16, flags netlink.HeaderF
 	if err := prepare(ctx)(c); err != nil {
 		return nil, err
 	}
-	nfgenmsg := []byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}
+	nfgenmsg := []byte{family, unix.NFNETLINK_V0, 0, 0}
 	return c.Execute(netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | flags},
 		Data:   append(nfgenmsg, attrs...),

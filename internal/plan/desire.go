@@ -39,6 +39,7 @@ func Desire(inv *instance.Inventory, facts Facts) (Desired, document.Diagnostics
 		b.account(ids)
 		b.files()
 		b.policy()
+		b.openings()
 		b.units()
 		d.Targets = append(d.Targets, b.t)
 		policies = append(policies, b.t.Policy)

@@ -49,6 +49,9 @@ type Facts struct {
 	Bundles     map[string]config.Bundle // what the configuration is made of, by instance name
 	Schemas     map[string]schema.Set    // of each binary's version, by path as the inventory names it
 	Passwords   map[string]string        // by instance name; fresh where there is none yet
+
+	Firewalls      []Firewall
+	DroppingInputs []netpolicy.InputChain
 }
 
 // Account is a user of the host with its primary group.
@@ -88,6 +91,7 @@ type Target struct {
 	Tree       string // a directory of which nothing but what is named here shall be there
 	Policy     netpolicy.Policy
 	Egress     *netpolicy.Table // nil when egress is not restricted, or in the shared table
+	Openings   []Opening        // in the firewalls of the host
 	Units      []File           // set-up first
 	Generation Generation
 }

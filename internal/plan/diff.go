@@ -66,6 +66,7 @@ func (d *differ) target(t *Target) Lane {
 	}
 	d.link(t.Link)
 	d.table(netpolicy.EgressTable(i.Name), t.Egress)
+	d.openings(i.Name, t.Openings)
 	before := len(l.Steps)
 	for _, f := range t.Units {
 		d.file(KindUnit, f)
@@ -124,6 +125,7 @@ func (d *differ) leftover(o Leftover) Lane {
 	if o.Table {
 		d.add(Step{Verb: Remove, Kind: KindRules, Name: netpolicy.EgressTable(o.Name)})
 	}
+	d.openings(o.Name, nil)
 	return l
 }
 

@@ -15,11 +15,13 @@ import (
 func converged(d Desired) Observed {
 	o := Observed{
 		Paths: map[string]Path{}, Units: map[string]Unit{}, Tables: map[string]netpolicy.Table{}, Stale: map[string][]string{},
+		Openings: map[string][]Opening{},
 	}
 	dirs, files := d.Dirs, d.Files
 	for _, t := range d.Targets {
 		dirs, files = slices.Concat(dirs, t.Dirs), slices.Concat(files, t.Files, t.Units)
 		o.Paths[filepath.Join(t.Link.Below, t.Link.Name)] = Path{Exists: true, Type: fs.ModeSymlink, Mode: 0o777, Content: t.Link.Target}
+		o.Openings[t.Instance.Name] = t.Openings
 		if t.Egress != nil {
 			o.Tables[t.Egress.Name] = *t.Egress
 		}
@@ -222,6 +224,15 @@ reload`},
 		}, `z: remove (not in the inventory)
     remove unit /run/systemd/system/opencode-z.service
 reload`},
+		{"removed instance, opening only", func(o *Observed) {
+			o.Leftovers = []Leftover{{Name: "z"}}
+			o.Openings["z"] = []Opening{{Manager: UFW, Instance: "z", Rule: "allow 8080/tcp", Saved: true, Loaded: true}}
+		}, `z: remove (not in the inventory)
+    remove firewall ufw`},
+		{"opening that is not wanted", func(o *Observed) {
+			o.Openings["a"] = []Opening{{Manager: Firewalld, Instance: "a", Zone: "public", Rule: "rule", Saved: true}}
+		}, `a: update
+    remove firewall firewalld zone public`},
 		{"removed instance, rules only", func(o *Observed) { o.Leftovers = []Leftover{{Name: "z", Table: true}} }, `z: remove (not in the inventory)
     remove rules opencode-z`},
 		{"removed instance that still runs", func(o *Observed) { o.Leftovers = []Leftover{{Name: "z", Active: true}} }, `z: remove (not in the inventory)

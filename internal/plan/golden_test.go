@@ -43,6 +43,7 @@ func fixed(inv *instance.Inventory, beside ...txtar.File) Facts {
 		Environment: map[string][]byte{},
 		ConfigFiles: map[string][]byte{},
 		Passwords:   map[string]string{},
+		Firewalls:   []Firewall{{Manager: Firewalld, Active: true, Zone: "public"}},
 	}
 	if inv.Host.UIDRange != nil {
 		f.IDs = *inv.Host.UIDRange

@@ -13,6 +13,7 @@ type Observed struct {
 	Tables    map[string]netpolicy.Table  // marked tables that are loaded
 	Stale     map[string][]string         // files of wanted instances in the other unit directory, by instance
 	Strays    map[string][]string         // what is in Target.Tree and not wanted, by instance; the deepest first
+	Openings  map[string][]Opening        // rules of opencoded's in the firewalls of the host, by instance
 	Leftovers []Leftover                  // of instances that are no longer wanted, sorted by name
 	Counts    map[string]netpolicy.Counts // by instance
 }

@@ -29,8 +29,9 @@ const (
 	KindFile      Kind = "file"
 	KindLink      Kind = "link"
 	KindRules     Kind = "rules"
-	KindUnit      Kind = "unit"    // a unit file
-	KindService   Kind = "service" // the running service
+	KindFirewall  Kind = "firewall" // a rule in the firewall that manages the host
+	KindUnit      Kind = "unit"     // a unit file
+	KindService   Kind = "service"  // the running service
 )
 
 // Step is one thing to do.
@@ -46,6 +47,7 @@ type Step struct {
 	File    *File            `json:"-"`
 	Link    *Link            `json:"-"`
 	Table   *netpolicy.Table `json:"-"`
+	Opening *Opening         `json:"-"`
 }
 
 // Action sums up what happens to an instance.

@@ -44,9 +44,10 @@ func TestNewerSystemd(t *testing.T) {
 	}
 }
 
-// guestRoot is the directory that holds a Debian of that suite.
-func guestRoot(suite string) (string, error) {
-	script := exec.Command("../../scripts/guest-root", suite)
+// guestRoot is the directory that holds a Debian of that suite, with these packages
+// besides what every test needs.
+func guestRoot(suite string, packages ...string) (string, error) {
+	script := exec.Command("../../scripts/guest-root", append([]string{suite}, packages...)...)
 	var stderr bytes.Buffer
 	script.Stderr = &stderr
 	out, err := script.Output()
