@@ -30,7 +30,7 @@ var neighbourList = []neighbour{
 		name:    "ufw",
 		start:   "ufw allow 22/tcp; ufw --force enable",
 		rules:   "ufw-user-input",
-		disturb: "ufw allow 9100/tcp; ufw reload; ufw disable; ufw --force enable",
+		disturb: "ufw allow 9100/tcp; ufw reload",
 		stop:    "ufw disable",
 	},
 	{
