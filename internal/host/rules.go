@@ -19,16 +19,9 @@ func EnsureRules(ctx context.Context, name string) ([]string, error) {
 	if os.Geteuid() != 0 {
 		return nil, ErrNotRoot
 	}
-	if err := trusted(plan.PoliciesFile); err != nil {
-		return nil, fmt.Errorf("cannot trust the compiled egress policies: %w (run `opencoded apply`)", err)
-	}
-	text, err := os.ReadFile(plan.PoliciesFile)
+	rules, err := compiledRules()
 	if err != nil {
 		return nil, err
-	}
-	var rules netpolicy.Rules
-	if err := json.Unmarshal(text, &rules); err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w (run `opencoded apply`)", plan.PoliciesFile, err)
 	}
 	n := slices.IndexFunc(rules.Policies, func(p netpolicy.Policy) bool { return p.Name == name })
 	if n < 0 {
@@ -59,6 +52,22 @@ func EnsureRules(ctx context.Context, name string) ([]string, error) {
 		loaded = append(loaded, c.Table)
 	}
 	return loaded, nil
+}
+
+// compiledRules are those that the last apply left.
+func compiledRules() (netpolicy.Rules, error) {
+	var rules netpolicy.Rules
+	if err := trusted(plan.PoliciesFile); err != nil {
+		return rules, fmt.Errorf("cannot trust the compiled egress policies: %w (run `opencoded apply`)", err)
+	}
+	text, err := os.ReadFile(plan.PoliciesFile)
+	if err != nil {
+		return rules, err
+	}
+	if err := json.Unmarshal(text, &rules); err != nil {
+		return rules, fmt.Errorf("cannot read %s: %w (run `opencoded apply`)", plan.PoliciesFile, err)
+	}
+	return rules, nil
 }
 
 // sameAccount makes sure that the rules match the process that is about to
