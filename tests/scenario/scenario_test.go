@@ -33,6 +33,7 @@ var scenarios = []struct {
 	{"network-policy", networkPolicy},
 	{"network-inbound", networkInbound},
 	{"network-guard", networkGuard},
+	{"blocked", blockedPolicy},
 	{"postgres-socket", postgresSocket},
 	{"config-lock", configLock},
 	{"layered-configuration", layeredConfiguration},
