@@ -51,7 +51,7 @@ echo "198.51.100.2 tracker.example" >> /etc/hosts`)
 	a := enter(t, "learner")
 	operator.Contains(t, "before anything", operator.Must(t, "opencoded", "blocked", "learner"), "Nothing was blocked.")
 
-	follow := operator.Start(t, "opencoded", "blocked", "--follow", "--since", "-1min")
+	follow := operator.Start(t, "opencoded", "blocked", "learner", "--follow", "--since", "-1min")
 	operator.Same(t, "allowed", a.must(t, fetch(allowed4, 9000)), "hello")
 	for _, to := range []string{fetch(other4, 9000), fetch(other6, 9000), fetch("198.51.100.11", 9001), fetch("198.51.100.12", 9001),
 		fetch("198.51.100.13", 9001), fetch("198.51.100.14", 9001)} {
