@@ -79,6 +79,7 @@ own user, state, sandbox, configuration and egress rules, run by systemd.
   opencoded plan                       what would change on this host
   opencoded apply                      change it
   opencoded status                     how the servers are
+  opencoded blocked                    what they were kept from reaching
 
 Commands that name no file read ` + defaultInventory + `.
 Exit codes: 0 done, 1 an error before anything was touched, 2 wrong usage,
@@ -104,7 +105,7 @@ func (a *app) root() *cobra.Command {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%v (see %s --help)", err, c.CommandPath())
 	})
-	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.purge(), a.net(), a.daemon(), a.config(), a.wrap(), a.version())
+	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.blocked(), a.purge(), a.net(), a.daemon(), a.config(), a.wrap(), a.version())
 	return c
 }
 

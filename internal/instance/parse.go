@@ -79,6 +79,9 @@ func (p *parser) version(root *document.Table) {
 // anything that systemd would escape.
 var nameRule = lazy.MustCompile(`^([a-z][a-z0-9-]{0,20}[a-z0-9]|[a-z])$`)
 
+// ValidName reports whether an instance can have the name.
+func ValidName(name string) bool { return nameRule.MatchString(name) }
+
 func (p *parser) instance(e document.Entry, defaults *document.Table, host *Host) *Instance {
 	where := document.Join("instances", e.Key)
 	if !nameRule.MatchString(e.Key) {

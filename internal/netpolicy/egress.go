@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/opencoded/opencoded/internal/destination"
 )
@@ -20,6 +21,21 @@ func LogPrefix(instance string) string { return "opencode-" + instance + "-block
 
 // ReportPrefix begins those about a packet that [Policy.Report] let pass.
 func ReportPrefix(instance string) string { return "opencode-" + instance + "-would-block: " }
+
+// CutPrefix undoes LogPrefix and ReportPrefix: whose packet a kernel log line is about, and whether it was let pass.
+// The last result is false for all other lines.
+func CutPrefix(line string) (instance string, reported bool, packet string, ok bool) {
+	head, packet, found := strings.Cut(line, ": ")
+	instance, ours := strings.CutPrefix(head, "opencode-")
+	instance, blocked := strings.CutSuffix(instance, "-blocked")
+	if !blocked {
+		instance, reported = strings.CutSuffix(instance, "-would-block")
+	}
+	if !found || !ours || !blocked && !reported || !nameRE.MatchString(instance) {
+		return "", false, "", false
+	}
+	return instance, reported, packet, true
+}
 
 // These and the instance's name make the names of its counters, in every table.
 const (

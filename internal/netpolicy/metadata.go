@@ -1,6 +1,9 @@
 package netpolicy
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // metadata are the addresses at which clouds hand credentials and user data to whoever asks from the machine.
 // All but the Azure one are link-local or unique-local addresses with no other use; where one of them is also the
@@ -15,6 +18,9 @@ var metadata = []netip.Addr{
 	netip.MustParseAddr("fd00:ec2::254"),   // AWS
 	netip.MustParseAddr("fd20:ce::254"),    // Google
 }
+
+// HasMetadata reports whether a cloud metadata address lies within the network.
+func HasMetadata(network netip.Prefix) bool { return slices.ContainsFunc(metadata, network.Contains) }
 
 // linkLocal4 holds nothing but services of the link itself, so a CIDR inside it was written with them in mind.
 var linkLocal4 = netip.MustParsePrefix("169.254.0.0/16")

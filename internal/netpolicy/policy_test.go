@@ -122,3 +122,20 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 }
+
+func TestCutPrefix(t *testing.T) {
+	for _, name := range []string{"a", "web", "a-would", "x-blocked", "a-would-block"} {
+		for _, prefix := range []string{LogPrefix(name), ReportPrefix(name)} {
+			instance, reported, packet, ok := CutPrefix(prefix + "IN= OUT=eth0: ")
+			if !ok || instance != name || reported != (prefix == ReportPrefix(name)) || packet != "IN= OUT=eth0: " {
+				t.Errorf("%q: %q, %v, %q, %v", prefix, instance, reported, packet, ok)
+			}
+		}
+	}
+	for _, line := range []string{"", ": ", "opencode-blocked: IN=", "opencode--blocked: IN=", "opencode-a-blocked:", "opencode-A\x1b-blocked: ",
+		"usb 1-1: opencode-a-blocked: ", "opencode-a: "} {
+		if _, _, _, ok := CutPrefix(line); ok {
+			t.Errorf("%q is taken for a line about an instance", line)
+		}
+	}
+}

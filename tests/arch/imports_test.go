@@ -57,16 +57,17 @@ var rules = []struct {
 	{"internal/sandbox", rule{pure: true, project: []string{"internal/instance", "internal/lazy", "internal/destination"}}},
 	// Its other half is the only netlink code: see TestNetpolicyHalves.
 	{"internal/netpolicy", rule{project: []string{"internal/destination"}, foreign: []string{nftables, netlink, sys}}},
+	{"internal/blocked", rule{pure: true, project: []string{"internal/destination", "internal/netpolicy"}}},
 	{"internal/plan", rule{pure: true, foreign: []string{diffs}, project: []string{
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy"}}},
 	{"internal/host", rule{foreign: []string{systemd, dbus, sys}, project: []string{
-		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan"}}},
+		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan"}}},
 	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap}, project: []string{
 		"internal/document", "internal/destination", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host"}}},
 	{"internal/tree", rule{foreign: []string{zstd}}},
 	{"internal/wrap", rule{pure: true, project: []string{"internal/lazy", "internal/config", "internal/schema", "internal/tree"}}},
 	{"cmd/opencoded", rule{foreign: []string{cobra, zap, terminal, sys}, project: []string{
-		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/plan",
+		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan",
 		"internal/host", "internal/daemon", "internal/tree", "internal/wrap"}}},
 }
 

@@ -34,6 +34,9 @@ func Start(t testing.TB, name string, args ...string) *Process {
 // PID is its process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// Stdout is what it has printed so far.
+func (p *Process) Stdout() string { return p.stdout.String() }
+
 // Stderr is what it has said on standard error so far.
 func (p *Process) Stderr() string { return p.stderr.String() }
 

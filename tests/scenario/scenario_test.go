@@ -35,6 +35,7 @@ var scenarios = []struct {
 	{"network-guard", networkGuard},
 	{"egress-ports", egressPorts},
 	{"egress-kept", egressKept},
+	{"blocked", blockedPolicy},
 	{"postgres-socket", postgresSocket},
 	{"config-lock", configLock},
 	{"layered-configuration", layeredConfiguration},
