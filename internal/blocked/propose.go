@@ -121,14 +121,14 @@ func widen(list []Entry, present []destination.Destination) []Entry {
 }
 
 // gather puts those of the addresses into one entry that share a network, a port and
-// a protocol, if they are enough.
+// a protocol, if they are enough. Without ports a network would be open altogether.
 func gather(list []Entry, network func(netip.Addr) netip.Prefix) []Entry {
 	var out []Entry
 	wide := map[destination.Destination][]Entry{}
 	for _, e := range list {
 		d := e.Destination
 		d.Network = network(d.Network.Addr())
-		if e.local || !e.Destination.Network.IsSingleIP() || !d.Network.IsValid() || !ordinary(d.Network) {
+		if e.local || e.Destination.Port == 0 || !e.Destination.Network.IsSingleIP() || !d.Network.IsValid() || !ordinary(d.Network) {
 			out = append(out, e)
 		} else {
 			wide[d] = append(wide[d], e)

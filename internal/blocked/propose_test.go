@@ -63,7 +63,7 @@ func TestPropose(t *testing.T) {
 		{name: "three are not many", tried: spread("tcp 192.0.2.%d:443", 3), want: "192.0.2.1:443=3 192.0.2.2:443=2 192.0.2.3:443=1"},
 		{name: "four are", tried: spread("tcp 192.0.2.%d:443", 4), want: "192.0.2.0/24:443=10"},
 		{name: "four in IPv6", tried: spread("udp [2001:db8::%x]:53", 4), want: "[2001:db8::/64]:53/udp=10"},
-		{name: "four without ports", tried: spread("icmp 192.0.2.%d", 4), want: "192.0.2.0/24=10"},
+		{name: "four without ports", tried: spread("icmp 192.0.2.%d", 4), want: "192.0.2.1=4 192.0.2.2=3 192.0.2.3=2 192.0.2.4=1"},
 		{name: "different ports", tried: append(spread("tcp 192.0.2.%d:443", 3), "tcp 192.0.2.4:444"),
 			want: "192.0.2.1:443=4 192.0.2.2:443=3 192.0.2.3:443=2 192.0.2.4:444=1"},
 		{name: "different protocols", tried: append(spread("tcp 192.0.2.%d:443", 3), "udp 192.0.2.4:443"),
@@ -151,6 +151,10 @@ outbound_allow_cidrs = [
 `
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	got = TOML("web", Propose(groups(t, spread("tcp 10.1.2.%d:5432", 4)...), nil), nil)
+	if !strings.Contains(got, `"10.1.2.0/24:5432", # 10 logged, 4 addresses; WARNING: private network, its other hosts are allowed too`) {
+		t.Error(got)
 	}
 	if got, want := TOML("web", nil, nil), "[instances.web.network_isolation]\noutbound_allow_cidrs = []\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -52,6 +52,9 @@ func (e Entry) comment(names Names) string {
 		}
 		parts = append(parts, logged)
 	}
+	if n := e.Destination.Network; !e.Present && !n.IsSingleIP() && n.Addr().IsPrivate() {
+		parts = append(parts, "WARNING: private network, its other hosts are allowed too")
+	}
 	var known []string
 	for _, a := range e.Addresses {
 		known = append(known, names[a]...)

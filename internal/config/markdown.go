@@ -162,6 +162,9 @@ func (l *loader) markdown(k *kind, e document.Entry, file string, c Content, to 
 	}
 	doc := Markdown{kind: k, Name: e.Key, Pos: e.KeyPos, head: m.Head, body: strings.TrimSpace(m.Body), file: file, text: m.BodyPos}
 	l.checkHead(doc, m)
+	if m.Mended != "" {
+		c.Data = []byte(m.Mended)
+	}
 	l.add(doc, to, c)
 }
 

@@ -16,6 +16,9 @@ type Markdown struct {
 	Head    *Table
 	Body    string
 	BodyPos Pos
+	// Mended is the whole file in valid YAML, where opencode has to repair its head,
+	// which it does once: at the next reading the head would be empty.
+	Mended string
 }
 
 // ParseMarkdown reads a markdown file with a head. Without one the whole file is
@@ -46,6 +49,7 @@ func ParseMarkdown(file string, data []byte) (Markdown, Diagnostics) {
 			if t := second.document([]byte(again.text)); len(second.problems) == 0 {
 				if warnings = again.findings(); warnings != nil {
 					y, v = second, t
+					m.Mended = "---" + again.text + "\n---\n" + m.Body
 				}
 			}
 		}
