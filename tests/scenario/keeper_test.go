@@ -69,8 +69,8 @@ func flushUnderFire(t *testing.T, alpha *agent) {
 	got := received(t, other4) - before
 	t.Logf("10 flushes in %s: %d datagrams got out, %d were blocked since the last", time.Since(began), got, sent)
 	operator.Eventually(t, "datagrams are blocked", func() bool { return operator.Status(t, "alpha").Blocked > sent })
-	settled := received(t, other4)
-	time.Sleep(300 * time.Millisecond)
+	settled, blocked := received(t, other4), operator.Status(t, "alpha").Blocked
+	operator.Eventually(t, "many more are", func() bool { return operator.Status(t, "alpha").Blocked > blocked+200 })
 	operator.Same(t, "datagrams that get out afterwards", received(t, other4)-settled, 0)
 	alpha.run(t, "pkill -f dev/udp; true")
 }
