@@ -127,7 +127,10 @@ func touches(e netpolicy.Event) (by string, ours bool) {
 	ours = slices.ContainsFunc(e.Tables, func(name string) bool {
 		return strings.HasPrefix(name, "opencode-") || strings.HasPrefix(name, "opencoded-")
 	})
-	return fmt.Sprintf("%s (pid %d)", e.Process, e.PID), ours
+	if !ours {
+		return "", false
+	}
+	return fmt.Sprintf("%s (pid %d)", e.Process, e.PID), true
 }
 
 func (k *keeper) restore(ctx context.Context, by string) {
