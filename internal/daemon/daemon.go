@@ -18,8 +18,8 @@ import (
 )
 
 // Run restores the egress rules, tells systemd that it is ready, and restores
-// them again whenever a transaction of somebody else touches them, until the
-// context ends. It fails only when it cannot begin.
+// them again whenever a transaction of somebody else touches them or accounts
+// change, until the context ends. It fails only when it cannot begin.
 func Run(ctx context.Context, log *zap.Logger) error {
 	rules, err := host.NewRuleKeeper(ctx)
 	if err != nil {
@@ -30,12 +30,13 @@ func Run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	defer watcher.Close()
+	accounts := accountChanges(ctx, log)
 	k := keeper{log: log, rules: rules, retry: time.NewTimer(0)}
 	k.restore(ctx, "")
 	if _, err := notify.SdNotify(false, notify.SdNotifyReady+"\nSTATUS="+k.status()); err != nil {
 		log.Warn("cannot tell systemd of being ready", zap.Error(err))
 	}
-	k.keep(ctx, events(ctx, log, watcher))
+	k.keep(ctx, events(ctx, log, watcher), accounts)
 	_, _ = notify.SdNotify(false, notify.SdNotifyStopping)
 	return nil
 }
@@ -80,7 +81,7 @@ const (
 	lastWait  = time.Minute
 )
 
-func (k *keeper) keep(ctx context.Context, events <-chan netpolicy.Event) {
+func (k *keeper) keep(ctx context.Context, events <-chan netpolicy.Event, accounts <-chan struct{}) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -108,6 +109,8 @@ func (k *keeper) keep(ctx context.Context, events <-chan netpolicy.Event) {
 			if ours {
 				k.restore(ctx, by)
 			}
+		case <-accounts:
+			k.restore(ctx, "")
 		case <-k.retry.C:
 			if k.failed != nil {
 				k.restore(ctx, "")

@@ -155,9 +155,22 @@ func noProcesses(r Remains) error {
 	if r.Account == "" {
 		return nil
 	}
-	entries, err := os.ReadDir("/proc")
+	pids, err := processesOf(r.uid)
 	if err != nil {
 		return err
+	}
+	if len(pids) > 0 {
+		return fmt.Errorf("cannot delete the account %s: processes of it are running (pid %s): end them first",
+			r.Account, strings.Join(pids, ", "))
+	}
+	return nil
+}
+
+// processesOf are the ids of the processes that run with a user id.
+func processesOf(uid uint32) ([]string, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
 	}
 	var pids []string
 	for _, e := range entries {
@@ -165,15 +178,11 @@ func noProcesses(r Remains) error {
 		if err != nil || e.Name()[0] < '0' || e.Name()[0] > '9' {
 			continue // ended in the meantime, or not a process
 		}
-		if info.Sys().(*syscall.Stat_t).Uid == r.uid {
+		if info.Sys().(*syscall.Stat_t).Uid == uid {
 			pids = append(pids, e.Name())
 		}
 	}
-	if len(pids) > 0 {
-		return fmt.Errorf("cannot delete the account %s: processes of it are running (pid %s): end them first",
-			r.Account, strings.Join(pids, ", "))
-	}
-	return nil
+	return pids, nil
 }
 
 func deleteAccount(ctx context.Context, user string) error {

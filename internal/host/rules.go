@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/netpolicy"
@@ -76,6 +77,7 @@ type RuleKeeper struct {
 	kernel *netpolicy.Kernel
 	rules  netpolicy.Rules
 	stamp  os.FileInfo // of the file that the rules were read from
+	gone   []string    // instances whose account was gone at the last restoration
 }
 
 // NewRuleKeeper opens access to the kernel's rules.
@@ -92,8 +94,8 @@ func (k *RuleKeeper) Watch() (*netpolicy.Watcher, error) { return k.kernel.Watch
 
 // Restore makes the kernel hold the rules of the last apply, which is nothing
 // where there was none. Where tables are missing the isolated instances are cut
-// off before anything that takes longer. A policy whose account is gone, or has
-// another id, is left out: its rules would be somebody else's.
+// off before anything that takes longer. Policies whose account is gone are taken
+// out of the kernel, see abandoned.
 func (k *RuleKeeper) Restore(ctx context.Context) ([]netpolicy.Change, error) {
 	unlock, err := lockRules(ctx)
 	if err != nil {
@@ -103,22 +105,85 @@ func (k *RuleKeeper) Restore(ctx context.Context) ([]netpolicy.Change, error) {
 	if err := k.read(); err != nil {
 		return nil, err
 	}
-	cutErr := k.kernel.CutOff(ctx, k.rules)
-	rules := k.rules
-	users := make([]string, len(rules.Policies))
-	for n, p := range rules.Policies {
-		users[n] = p.User
+	cutErr := k.kernel.CutOff(ctx, k.rules.Without(k.gone))
+	if k.gone, err = abandoned(ctx, k.rules.Policies); err != nil {
+		return nil, errors.Join(cutErr, err)
+	}
+	rules := k.rules.Without(k.gone)
+	changes, err := k.kernel.Restore(ctx, rules)
+	if len(k.gone) > 0 {
+		removed, removeErr := k.remove(ctx, rules)
+		changes, err = append(changes, removed...), errors.Join(err, removeErr)
+	}
+	return changes, errors.Join(cutErr, err)
+}
+
+// remove deletes the tables that nothing needs without the policies that are gone.
+func (k *RuleKeeper) remove(ctx context.Context, left netpolicy.Rules) ([]netpolicy.Change, error) {
+	all, err := k.rules.Tables()
+	if err != nil {
+		return nil, err
+	}
+	needed, err := left.Tables()
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := k.kernel.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var changes []netpolicy.Change
+	for _, t := range all {
+		isIt := func(other netpolicy.Table) bool { return other.Name == t.Name }
+		if slices.ContainsFunc(needed, isIt) || !slices.Contains(loaded, t.Name) {
+			continue
+		}
+		err := k.kernel.Delete(ctx, t.Name)
+		changes = append(changes, netpolicy.Change{Table: t.Name, Err: err, Diff: "table inet " + t.Name + " removed: no account of " + strings.Join(k.gone, ", ")})
+	}
+	var errs []error
+	for _, c := range changes {
+		errs = append(errs, c.Err)
+	}
+	return changes, errors.Join(errs...)
+}
+
+// abandoned names the instances whose rules would match somebody else, or may do so
+// any time: their user id belongs to another account, or to none and no process.
+// What still runs with an id that nobody has keeps its rules.
+func abandoned(ctx context.Context, policies []netpolicy.Policy) ([]string, error) {
+	var users []string
+	for _, p := range policies {
+		users = append(users, p.User)
 	}
 	a := newAccounts()
 	if err := a.read(ctx, "passwd", users); err != nil {
-		return nil, errors.Join(cutErr, err)
+		return nil, err
 	}
-	rules.Policies = slices.DeleteFunc(slices.Clone(rules.Policies), func(p netpolicy.Policy) bool {
-		have, ok := a.users[p.User]
-		return !ok || have.UID != p.UID
-	})
-	changes, err := k.kernel.Restore(ctx, rules)
-	return changes, errors.Join(cutErr, err)
+	var names, ids []string
+	var suspects []netpolicy.Policy
+	for _, p := range policies {
+		if have, ok := a.users[p.User]; !ok || have.UID != p.UID {
+			suspects = append(suspects, p)
+			ids = append(ids, strconv.FormatUint(uint64(p.UID), 10))
+		}
+	}
+	if len(suspects) == 0 {
+		return nil, nil
+	}
+	if err := a.read(ctx, "passwd", ids); err != nil { // getent finds an account by its id too
+		return nil, err
+	}
+	for _, p := range suspects {
+		pids, err := processesOf(p.UID)
+		if err != nil {
+			return nil, err
+		}
+		if a.taken[p.UID] || len(pids) == 0 {
+			names = append(names, p.Name)
+		}
+	}
+	return names, nil
 }
 
 // read reads the compiled rules where they have changed.

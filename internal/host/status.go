@@ -71,7 +71,11 @@ func (h *Host) status(ctx context.Context, s *Survey, t *plan.Target, out *Statu
 	case i.Network.Enforced():
 		out.Egress = "restricted"
 		if !sandbox.SystemdFilters(i) {
-			out.Warnings = append(out.Warnings, "listens beyond loopback: egress is restricted by nftables alone, systemd cannot stand in for it")
+			warning := "listens beyond loopback: egress is restricted by nftables alone, systemd cannot stand in for it"
+			if !h.keeperRuns(ctx) {
+				warning += ", and nothing puts its rules back after a flush (run: systemctl enable --now opencoded)"
+			}
+			out.Warnings = append(out.Warnings, warning)
 		}
 	case i.Network.Enable:
 		out.Egress = "reported"
@@ -91,6 +95,12 @@ func (h *Host) status(ctx context.Context, s *Survey, t *plan.Target, out *Statu
 		out.Detail = u.Result
 	}
 	return nil
+}
+
+// keeperRuns reports whether opencoded.service is running.
+func (h *Host) keeperRuns(ctx context.Context) bool {
+	p, err := h.bus.GetUnitTypePropertyContext(ctx, "opencoded.service", "Unit", "ActiveState")
+	return err == nil && p.Value.Value() == "active"
 }
 
 func drift(l *plan.Lane) []string {

@@ -110,6 +110,16 @@ func (r Rules) shared() bool {
 	return r.Layout == Shared || r.Layout != PerInstance && len(r.isolated()) > AutoTables
 }
 
+// Without leaves some instances out, and the layout as it is.
+func (r Rules) Without(names []string) Rules {
+	out := Rules{Layout: PerInstance}
+	if r.shared() {
+		out.Layout = Shared
+	}
+	out.Policies = slices.DeleteFunc(slices.Clone(r.Policies), func(p Policy) bool { return slices.Contains(names, p.Name) })
+	return out
+}
+
 // Egress is the table of one isolated instance: what the instance itself initiates goes to Allow and to loopback,
 // all else is logged, counted and blocked. Inbound connections are never affected.
 func Egress(p Policy) (Table, error) {

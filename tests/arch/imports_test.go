@@ -28,6 +28,7 @@ const (
 	dbus       = "github.com/godbus/dbus/"
 	cobra      = "github.com/spf13/cobra"
 	zap        = "go.uber.org/zap"
+	fsnotify   = "github.com/fsnotify/fsnotify"
 	sys        = "golang.org/x/sys/"
 	zstd       = "github.com/klauspost/compress/zstd"
 	terminal   = "golang.org/x/term"
@@ -62,7 +63,7 @@ var rules = []struct {
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy"}}},
 	{"internal/host", rule{foreign: []string{systemd, dbus, sys}, project: []string{
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan"}}},
-	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap}, project: []string{
+	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap, fsnotify}, project: []string{
 		"internal/document", "internal/destination", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host"}}},
 	{"internal/tree", rule{foreign: []string{zstd}}},
 	{"internal/wrap", rule{pure: true, project: []string{"internal/lazy", "internal/config", "internal/schema", "internal/tree"}}},

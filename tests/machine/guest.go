@@ -34,6 +34,7 @@ func buildMachine() error {
 	}
 	unix.Umask(0) // the modes below are meant as they are written
 	var binds []heldBind
+	used := sp.Disk != "" && isUsed(sp.Disk)
 	return runSteps([]step{
 		{"name the machine", func() error { return unix.Sethostname([]byte(sp.Name)) }},
 		{"bring the loopback device up", loopbackUp},
@@ -41,13 +42,18 @@ func buildMachine() error {
 		{"have a root of its own", func() error { return unix.Unshare(unix.CLONE_FS) }},
 		{"part from the host's mounts", partFromHost},
 		{"hold the bind sources", func() (err error) { binds, err = holdBinds(sp.Binds); return err }},
-		{"lay the overlay over the files to start from", func() error { return overlayRoot(sp.Root) }},
+		{"lay the overlay over the files to start from", func() error { return overlayRoot(sp.Root, sp.Disk) }},
 		{"enter the new root", pivot},
 		{"mount the API file systems", mountAPI},
 		{"make the devices", makeDevices},
 		{"leave the past out of the journal", skipKernelLog},
 		{"raise the limits", raiseLimits},
-		{"settle /etc", func() error { return settleEtc(sp.Name) }},
+		{"settle /etc", func() error {
+			if used {
+				return nil // as the machine before left it
+			}
+			return settleEtc(sp.Name)
+		}},
 		{"bind the host's files", func() error { return placeBinds(binds) }},
 		// systemd does this at boot, but not where it believes to be in a container; without it the credentials of
 		// a unit (LoadCredential=) cannot be read in it.

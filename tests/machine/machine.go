@@ -41,6 +41,11 @@ type Options struct {
 	// systemd of its own. Default $MACHINE_ROOT, so that any test can be run on another system, or the host's own "/".
 	Root string
 
+	// Disk is a directory of the host that takes the machine's changes and keeps them, so that the next machine with
+	// it goes on where this one ended. Default: memory that goes with the machine. No file system but those that can
+	// be an overlay's upper layer will do; tmpfs can.
+	Disk string
+
 	// Binds are files and directories of the host that the machine sees read-only at another place.
 	Binds []Bind
 
@@ -117,6 +122,13 @@ func (o Options) spec() (spec, error) {
 	}
 	if err := sp.startFrom(cmp.Or(o.Root, os.Getenv("MACHINE_ROOT"), "/")); err != nil {
 		return sp, err
+	}
+	if o.Disk != "" {
+		disk, err := filepath.Abs(o.Disk)
+		if err != nil {
+			return sp, err
+		}
+		sp.Disk = disk
 	}
 	for _, b := range o.Binds {
 		if !filepath.IsAbs(b.Target) || filepath.Clean(b.Target) == "/" {

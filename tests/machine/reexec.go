@@ -18,6 +18,7 @@ const (
 type spec struct {
 	Name  string
 	Root  string // of the files below the overlay
+	Disk  string // of the changes, or "" for memory
 	Binds []Bind
 }
 

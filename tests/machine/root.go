@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scratch is covered by the tmpfs that takes the machine's changes. Only in the guest's own mount namespace, so any
+// scratch is covered by what takes the machine's changes. Only in the guest's own mount namespace, so any
 // directory that every host has will do, and none has to be made.
 const scratch = "/tmp"
 
@@ -41,9 +41,16 @@ func partFromHost() error {
 	})
 }
 
-// overlayRoot mounts the machine's root over the files below root, and over it those parts of the host's files that
-// are file systems of their own: an overlay shows only the file system that its lower directory is on.
-func overlayRoot(root string) error {
+// isUsed reports whether a machine has had the disk before.
+func isUsed(disk string) bool {
+	entries, err := os.ReadDir(disk)
+	return err == nil && len(entries) > 0
+}
+
+// overlayRoot mounts the machine's root over the files below root, its changes on disk or ("") in memory, and over it
+// those parts of the host's files that are file systems of their own: an overlay shows only the file system that its
+// lower directory is on.
+func overlayRoot(root, disk string) error {
 	parts, err := fileSystemsOf(root)
 	if err != nil {
 		return err
@@ -54,7 +61,12 @@ func overlayRoot(root string) error {
 		return &os.PathError{Op: "open", Path: root, Err: err}
 	}
 	defer unix.Close(held)
-	if err := mount("tmpfs", scratch, "tmpfs", 0, "mode=0755"); err != nil {
+	if disk != "" {
+		err = mount(disk, scratch, "", unix.MS_BIND, "")
+	} else {
+		err = mount("tmpfs", scratch, "tmpfs", 0, "mode=0755")
+	}
+	if err != nil {
 		return err
 	}
 	for i, part := range parts {

@@ -18,6 +18,10 @@ func egressKept(t *testing.T) {
 	operator.Apply(t, strings.Replace(restrictedAlpha, "listen.port = 8701", `listen = { address = "0.0.0.0", port = 8701 }`, 1))
 	alpha := enter(t, "alpha")
 	operator.Must(t, "systemctl", "start", "opencoded")
+	const alone = "alpha: listens beyond loopback: egress is restricted by nftables alone"
+	status := operator.Must(t, "opencoded", "status")
+	operator.Contains(t, "status", status, alone)
+	operator.Lacks(t, "status with the daemon", status, "systemctl enable --now opencoded")
 	operator.Contains(t, "status of the unit", operator.Must(t, "systemctl", "show", "-p", "StatusText", "opencoded"), "Egress rules hold")
 
 	for _, cut := range []string{"nft flush ruleset", "nft delete table inet opencode-alpha", "nft delete table inet opencoded-guard",
@@ -47,10 +51,62 @@ func egressKept(t *testing.T) {
 	operator.NothingToDo(t)
 	operator.Same(t, "journal after an apply", operator.Must(t, "journalctl", "-u", "opencoded", "-o", "cat", "--no-pager"), mark)
 
+	withoutAccount(t)
+
 	operator.Must(t, "systemctl", "stop", "opencoded")
+	operator.Contains(t, "status without the daemon", operator.Must(t, "opencoded", "status"), "systemctl enable --now opencoded")
 	operator.Must(t, "nft", "flush", "ruleset")
 	operator.Must(t, "systemctl", "restart", "opencode-alpha")
 	operator.Must(t, "nft", "list", "table", "inet", "opencode-alpha")
+	withoutRules(t)
+}
+
+// withoutAccount: rules go by user id. What runs keeps them while nobody else has
+// its id; with the account and the processes they go, and match nobody who gets the
+// id next.
+func withoutAccount(t *testing.T) {
+	uid := operator.Must(t, "id", "-u", "opencode-alpha")
+	loaded := func() bool { return operator.Command(t, "nft", "list", "table", "inet", "opencode-alpha").Code == 0 }
+	asNext := func() operator.Result {
+		return operator.Command(t, "setpriv", "--reuid", uid, "--clear-groups", "sh", "-c", fetch(allowed4, 9000))
+	}
+	operator.Must(t, "userdel", "-f", "opencode-alpha")
+	operator.Same(t, "blocked while it runs, exit code of curl", asNext().Code, 28)
+	operator.Must(t, "nft", "flush", "ruleset")
+	operator.Eventually(t, "the rules of what runs without an account are back", loaded)
+
+	operator.Must(t, "useradd", "-M", "-u", uid, "carol")
+	operator.Eventually(t, "rules that would match carol are gone", func() bool { return !loaded() })
+	if r := asNext(); r.Stdout != "hello" {
+		t.Errorf("carol does not reach what alpha may not: %v\n%s", r, operator.Must(t, "nft", "list", "ruleset"))
+	}
+	operator.Lacks(t, "guard", operator.Must(t, "nft", "list", "table", "inet", "opencoded-guard"), uid)
+	operator.Contains(t, "journal", operator.Must(t, "journalctl", "-u", "opencoded", "-o", "cat", "--no-pager"), "table inet opencode-alpha removed: no account of alpha")
+	operator.Same(t, "start without an account, exit code", operator.Command(t, "systemctl", "restart", "opencode-alpha").Code, 1)
+
+	operator.Must(t, "userdel", "carol")
+	operator.Sh(t, "systemd-sysusers opencode-alpha.conf; chown -R opencode-alpha: /var/lib/opencode/instance-state/alpha /srv/alpha")
+	operator.Must(t, "opencoded", "apply")
+	operator.NothingToDo(t)
+	operator.Eventually(t, "the rules are back", loaded)
+	operator.Same(t, "alpha with a new account", operator.Status(t, "alpha").State, "healthy")
+}
+
+// withoutRules: where they cannot be put in place, nothing starts, and the reason
+// is told where an administrator looks.
+func withoutRules(t *testing.T) {
+	operator.Sh(t, "nft delete table inet opencode-alpha; nft add table inet opencode-alpha")
+	operator.Same(t, "start beside a table of somebody else, exit code", operator.Command(t, "systemctl", "restart", "opencode-alpha").Code, 1)
+	for what, said := range map[string]string{
+		"journal": operator.Must(t, "journalctl", "-u", "opencode-alpha*", "--no-pager", "-n", "20"),
+		"apply":   operator.Command(t, "opencoded", "apply").Stderr,
+	} {
+		operator.Contains(t, what, said, "table inet opencode-alpha: not opencoded's table")
+	}
+	operator.Same(t, "alpha", operator.Must(t, "systemctl", "show", "-P", "MainPID", "opencode-alpha"), "0")
+	operator.Must(t, "nft", "delete", "table", "inet", "opencode-alpha")
+	operator.Must(t, "opencoded", "apply")
+	operator.Same(t, "alpha", operator.Status(t, "alpha").State, "healthy")
 }
 
 // flushUnderFire: an instance that sends without pause gets next to nothing out

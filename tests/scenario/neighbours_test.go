@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ type neighbour struct {
 	start   string // puts its rules in place
 	rules   string // part of them
 	disturb string // what an administrator does with it on an ordinary day
+	restart string // the same while opencoded.service runs; without, it is disturb
 	flushes bool   // start and disturb take opencoded's rules along
 	stop    string
 }
@@ -24,6 +26,7 @@ var neighbourList = []neighbour{
 		start:   "systemctl start firewalld docker",
 		rules:   "DOCKER-USER",
 		disturb: "firewall-cmd -q --permanent --add-port=9100/tcp; firewall-cmd -q --complete-reload; systemctl restart docker",
+		restart: "systemctl restart firewalld docker",
 		stop:    "systemctl stop docker.socket docker firewalld",
 	},
 	{
@@ -31,6 +34,7 @@ var neighbourList = []neighbour{
 		start:   "ufw allow 22/tcp; ufw --force enable",
 		rules:   "ufw-user-input",
 		disturb: "ufw allow 9100/tcp; ufw reload",
+		restart: "systemctl restart ufw",
 		stop:    "ufw disable",
 	},
 	{
@@ -161,6 +165,15 @@ func (n neighbour) run(t *testing.T, alpha *agent) {
 		isolated(t, "after apply", alpha, true)
 	}
 	operator.Same(t, "rules of others after another apply", others(t), theirs)
+
+	operator.Must(t, "systemctl", "start", "opencoded")
+	operator.Sh(t, cmp.Or(n.restart, n.disturb))
+	operator.Eventually(t, "the rules hold beside "+n.name, func() bool {
+		return operator.Command(t, "opencoded", "net", "show").Code == 0
+	})
+	isolated(t, "while it restarts beside the daemon", alpha, true)
+	operator.Contains(t, "rules of "+n.name, others(t), n.rules)
+	operator.Must(t, "systemctl", "stop", "opencoded")
 	operator.Sh(t, n.stop)
 }
 
