@@ -105,7 +105,7 @@ func (a *app) root() *cobra.Command {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%v (see %s --help)", err, c.CommandPath())
 	})
-	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.blocked(), a.purge(), a.net(), a.daemon(), a.config(), a.wrap(), a.version())
+	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.blocked(), a.purge(), a.net(), a.confine(), a.daemon(), a.config(), a.wrap(), a.version())
 	return c
 }
 

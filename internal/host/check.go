@@ -42,8 +42,10 @@ func (c *checker) run() {
 		c.binary()
 		c.account()
 		c.environmentFiles()
+		c.credentials()
 		c.configFile()
 		c.directory()
+		c.repository()
 		c.stateDir()
 		c.sandboxPaths()
 		c.resolver(nameservers)
@@ -176,6 +178,26 @@ func (c *checker) environmentFiles() {
 			c.warn(key, "chmod 600 "+f.Path, "%s can be read by others (%04o)", f.Path, info.Mode().Perm())
 		}
 		c.variables(key, f.Path, string(text))
+	}
+}
+
+func (c *checker) credentials() {
+	for _, cr := range c.i.Credentials {
+		text, err := os.ReadFile(cr.Path)
+		switch {
+		case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+			continue // as it should be
+		case err != nil:
+			c.fail(cr.Key(), "create it as a regular file that root can read, or remove the credential", "cannot read it: %v", err)
+			continue
+		}
+		c.facts.Credentials[cr.Path] = text
+		if os.Geteuid() == 0 {
+			c.trust(c.i.At(cr.Key()), "credential "+cr.Path, cr.Path)
+		}
+		if info, err := os.Stat(cr.Path); err == nil && info.Mode().Perm()&0o044 != 0 && !cr.Encrypted {
+			c.warn(cr.Key(), "chmod 600 "+cr.Path, "%s can be read by others (%04o)", cr.Path, info.Mode().Perm())
+		}
 	}
 }
 

@@ -47,6 +47,8 @@ func gather(ctx context.Context, inv *instance.Inventory) (plan.Facts, document.
 		Binaries:    map[string]plan.Binary{},
 		Environment: map[string][]byte{},
 		ConfigFiles: map[string][]byte{},
+		Credentials: map[string][]byte{},
+		Repository:  map[string]sandbox.Repository{},
 		IDs:         systemIDs(),
 	}
 	if inv.Host.UIDRange != nil {

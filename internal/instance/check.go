@@ -19,6 +19,7 @@ func checkInventory(inv *Inventory, problems *document.Diagnostics) {
 		c.arguments()
 		c.network()
 		c.paths()
+		c.protected()
 		c.sockets()
 		c.directives()
 	}

@@ -97,6 +97,7 @@ type Instance struct {
 
 	Environment      []Variable // in the order of the file
 	EnvironmentFiles []Path
+	Credentials      []Credential
 	Path             []string // put in front of PATH
 
 	LogLevel  string // DEBUG, INFO, WARN, ERROR; "" means opencode's own default
@@ -165,6 +166,13 @@ type Path struct {
 	Optional bool
 }
 
+// Credential is a secret that systemd puts into $CREDENTIALS_DIRECTORY, where only
+// the instance can read it.
+type Credential struct {
+	Name, Path string
+	Encrypted  bool // with systemd-creds(1), for this host
+}
+
 // Hooks are shell scripts that run in the instance's sandbox before and after
 // the managed set-up steps; "" when not given.
 type Hooks struct {
@@ -177,6 +185,8 @@ type Sandbox struct {
 	ReadOnlyPaths     []Path
 	InaccessiblePaths []Path
 	UnixSockets       []string // sockets, or their directories
+	Protect           []string // what of the project is read-only although the rest can be written
+	AllowNamespaces   bool     // bubblewrap and the like work inside
 }
 
 // Network is the egress policy.

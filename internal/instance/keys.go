@@ -61,6 +61,8 @@ var instanceKeys = []key[Instance]{
 	{"environment", "{}", "environment variables", variables},
 	{"environment_file", "[]", "files of NAME=value lines, for secrets; they win over environment",
 		oneOrMany(func(i *Instance) *[]Path { return &i.EnvironmentFiles }, optionalPath)},
+	{"credentials", "{}", "secrets by name, for the agent alone in $CREDENTIALS_DIRECTORY: files that root can read", credentials(false)},
+	{"encrypted_credentials", "{}", "the same, of files that systemd-creds encrypt has written for this host", credentials(true)},
 	{"path", "[]", "directories put in front of PATH",
 		many(func(i *Instance) *[]string { return &i.Path }, searchDir)},
 
@@ -98,6 +100,9 @@ var instanceKeys = []key[Instance]{
 		many(func(i *Instance) *[]Path { return &i.Sandbox.InaccessiblePaths }, optionalPath)},
 	{"sandbox.unix_sockets.allow", "[]", "sockets, or their directories, that can be connected to",
 		many(func(i *Instance) *[]string { return &i.Sandbox.UnixSockets }, path)},
+	{"sandbox.protect", "true", "what exists of .git/hooks, .envrc, .vscode and .idea in the project is read-only; a list protects more, false nothing", protect},
+	{"sandbox.allow_namespaces", "false", "bubblewrap and other user namespaces work inside",
+		one(func(i *Instance) *bool { return &i.Sandbox.AllowNamespaces }, boolean)},
 
 	{"network_isolation.enable", "false", "drop what the instance sends anywhere but to the allowlist",
 		one(func(i *Instance) *bool { return &i.Network.Enable }, boolean)},

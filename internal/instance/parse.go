@@ -153,6 +153,7 @@ func newInstance(name string, pos document.Pos) *Instance {
 		Listen:       Listen{Address: defaultAddress, Port: defaultPort},
 		Network:      Network{Mode: "enforce", DNS: true, OnBlock: "drop", LogRate: "5/minute"},
 		Resources:    Resources{TasksMax: "4096"},
+		Sandbox:      Sandbox{Protect: slices.Clone(DefaultProtect)},
 		StartTimeout: defaultStartTimeout,
 		Restart:      "on-failure",
 	}
@@ -169,6 +170,11 @@ func (i *Instance) complete(p *parser, where string, host *Host) {
 	}
 	if i.StateDir == "" {
 		i.StateDir = filepath.Join(host.StateRoot, i.Name)
+	}
+	for n, p := range i.Sandbox.Protect {
+		if i.Directory != "" && !filepath.IsAbs(p) {
+			i.Sandbox.Protect[n] = filepath.Join(i.Directory, p)
+		}
 	}
 	if i.Opencode == "" && host.Opencode != "" {
 		i.Opencode = host.Opencode

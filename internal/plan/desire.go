@@ -207,6 +207,7 @@ func (b *builder) policy() {
 // with it.
 func (b *builder) units() {
 	in := sandbox.Input{Host: b.facts.Sandbox, Instance: b.i, Opencode: b.facts.Binaries[b.i.Opencode].Resolved}
+	in.Protect = sandbox.Protected(b.i, b.facts.Repository[b.i.Name])
 	b.t.Generation = b.generation(b.render(&in))
 	in.Generation = b.t.Generation.String()
 	text := b.render(&in)
@@ -237,6 +238,10 @@ func (b *builder) generation(units [2]string) Generation {
 	for _, f := range i.EnvironmentFiles {
 		environment = append(environment, f.Path, string(b.facts.Environment[f.Path]))
 	}
+	secrets := []string{}
+	for _, c := range i.Credentials {
+		secrets = append(secrets, c.Name, string(b.facts.Credentials[c.Path]))
+	}
 	scripts := sandbox.Scripts(i)
 	var hooks []string
 	for _, name := range sortedKeys(scripts) {
@@ -246,6 +251,7 @@ func (b *builder) generation(units [2]string) Generation {
 		hash(key, "unit", sandbox.Identity(units[0]), sandbox.Identity(units[1])),
 		hash(key, "configuration", b.configured()...),
 		hash(key, "environment file", environment...),
+		hash(key, "credential", secrets...),
 		hash(key, "set-up", hooks...),
 		hash(key, "opencode binary", b.facts.Binaries[i.Opencode].Stamp),
 	}

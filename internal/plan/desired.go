@@ -43,12 +43,14 @@ type Facts struct {
 	Taken    map[uint32]bool    // ids that a user or a group has
 	IDs      instance.UIDRange  // from which new accounts get their id
 
-	Binaries    map[string]Binary        // by path, as the inventory names it
-	Environment map[string][]byte        // content of environment files; a missing optional one is absent
-	ConfigFiles map[string][]byte        // content of each config_file
-	Bundles     map[string]config.Bundle // what the configuration is made of, by instance name
-	Schemas     map[string]schema.Set    // of each binary's version, by path as the inventory names it
-	Passwords   map[string]string        // by instance name; fresh where there is none yet
+	Binaries    map[string]Binary             // by path, as the inventory names it
+	Environment map[string][]byte             // content of environment files; a missing optional one is absent
+	Credentials map[string][]byte             // content of the files of credentials
+	Repository  map[string]sandbox.Repository // of each instance's directory, by instance name
+	ConfigFiles map[string][]byte             // content of each config_file
+	Bundles     map[string]config.Bundle      // what the configuration is made of, by instance name
+	Schemas     map[string]schema.Set         // of each binary's version, by path as the inventory names it
+	Passwords   map[string]string             // by instance name; fresh where there is none yet
 
 	Firewalls      []Firewall
 	DroppingInputs []netpolicy.InputChain

@@ -42,6 +42,7 @@ func fixed(inv *instance.Inventory, beside ...txtar.File) Facts {
 		Binaries:    map[string]Binary{},
 		Environment: map[string][]byte{},
 		ConfigFiles: map[string][]byte{},
+		Credentials: map[string][]byte{},
 		Passwords:   map[string]string{},
 		Firewalls:   []Firewall{{Manager: Firewalld, Active: true, Zone: "public"}},
 	}
@@ -55,6 +56,9 @@ func fixed(inv *instance.Inventory, beside ...txtar.File) Facts {
 			if !e.Optional {
 				f.Environment[e.Path] = []byte("TOKEN=secret\n")
 			}
+		}
+		for _, c := range i.Credentials {
+			f.Credentials[c.Path] = []byte("secret of " + c.Name)
 		}
 		if i.ConfigFile != "" {
 			f.ConfigFiles[i.ConfigFile] = []byte("{\n  // an operator's own\n  \"share\": \"manual\"\n}\n")

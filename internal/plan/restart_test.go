@@ -42,7 +42,7 @@ network_isolation = { enable = true, outbound_allow_cidrs = ["10.0.0.0/8"] }
 		{name: "binary", facts: func(f *Facts) { f.Binaries[""] = Binary{Resolved: opencodeBinary, Stamp: "replaced"} },
 			action: ActRestart, why: "opencode binary changed"},
 		{name: "key lost", facts: func(f *Facts) { f.Key = []byte("another") }, action: ActRestart,
-			why: "unit changed, configuration changed, environment file changed, set-up changed, opencode binary changed"},
+			why: "unit changed, configuration changed, environment file changed, credential changed, set-up changed, opencode binary changed"},
 	} {
 		before := desire(t, parse(t, base), fixed(parse(t, base)))
 		before.Targets[0].NewAccount = false

@@ -9,11 +9,13 @@ if [ ! -e ~/.bash_profile ] && [ ! -e ~/.bash_login ] && [ ! -e ~/.profile ]; th
 fi
 
 # git refuses to work in a project that another user owns, and to commit without
-# an identity.
+# an identity. From HOME: a worktree whose repository is not visible would stop any git command in it.
 if command -v git >/dev/null; then
+	project=$PWD
+	cd ~
 	git config --global user.name >/dev/null || git config --global user.name opencode
 	git config --global user.email >/dev/null || git config --global user.email "$USER@localhost"
-	if ! git config --global --get-all safe.directory | grep -qxF -e "$PWD" -e '*'; then
-		git config --global --add safe.directory "$PWD"
+	if ! git config --global --get-all safe.directory | grep -qxF -e "$project" -e '*'; then
+		git config --global --add safe.directory "$project"
 	fi
 fi

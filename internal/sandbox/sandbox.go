@@ -51,8 +51,9 @@ func (h Host) Unbindable() string {
 type Input struct {
 	Host       Host
 	Instance   *instance.Instance
-	Opencode   string // the instance's binary, symbolic links resolved
-	Generation string // value of OPENCODED_GENERATION
+	Opencode   string   // the instance's binary, symbolic links resolved
+	Generation string   // value of OPENCODED_GENERATION
+	Protect    []string // of Instance.Sandbox.Protect, as the project is laid out, see Protected
 }
 
 // Layout is where opencoded keeps what belongs to one instance. All of it is
@@ -138,7 +139,7 @@ func Service(in Input) (string, error) {
 	u.section("Service")
 	u.set("Type", "exec")
 	u.common(in)
-	u.command("ExecStart", "", in.Opencode, arguments(i)...)
+	u.confined(in, append([]string{in.Opencode}, arguments(i)...)...)
 	u.set("Restart", verbatim(i.Restart))
 	u.set("RestartSec", "1s")
 	if in.Host.SystemdVersion >= 254 {
@@ -174,7 +175,7 @@ func Setup(in Input) (string, error) {
 	u.common(in)
 	for _, name := range []string{PreInit, Managed, PostInit} {
 		if _, ok := Scripts(i)[name]; ok {
-			u.command("ExecStart", "", "/bin/sh", "-eu", filepath.Join(setupDir, name))
+			u.confined(in, "/bin/sh", "-eu", filepath.Join(setupDir, name))
 		}
 	}
 	u.set("TimeoutStartSec", "10min")

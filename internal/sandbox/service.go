@@ -37,7 +37,19 @@ func (u *unit) common(in Input) {
 	for _, f := range i.EnvironmentFiles {
 		u.set("EnvironmentFile", value(dash(f.Optional))+pattern(f.Path))
 	}
+	for _, c := range i.Credentials {
+		key := "LoadCredential"
+		if c.Encrypted {
+			key = "LoadCredentialEncrypted"
+		}
+		u.set(key, value(c.Name+":")+verbatim(c.Path))
+	}
 	u.limits(i.Resources)
+}
+
+// confined runs a program as the instance, by way of internal/confine.
+func (u *unit) confined(in Input, argv ...string) {
+	u.command("ExecStart", "", in.Host.Opencoded, append([]string{"confine", "--"}, argv...)...)
 }
 
 func environment(in Input) []instance.Variable {
@@ -85,14 +97,17 @@ func (u *unit) sandbox(in Input, extra []value) {
 	if !i.Network.Enforced() || i.Network.DNS {
 		u.list("BindReadOnlyPaths", resolution(in.Host))
 	}
-	if !slices.ContainsFunc(systemPaths, func(p string) bool { return strings.HasPrefix(in.Opencode, p[1:]+"/") }) {
-		u.set("BindReadOnlyPaths", word(in.Opencode))
+	for _, program := range []string{in.Host.Opencoded, in.Opencode} {
+		if !slices.ContainsFunc(systemPaths, func(p string) bool { return strings.HasPrefix(program, p[1:]+"/") }) {
+			u.set("BindReadOnlyPaths", word(program))
+		}
 	}
 	u.list("BindReadOnlyPaths", extra)
 	u.set("BindPaths", words(word(i.StateDir), word(i.Directory)))
 	u.configuration(i, l)
 	u.paths(i)
-	u.hardening(in.Host.SystemdVersion)
+	u.protect(i, in.Protect)
+	u.hardening(in.Host.SystemdVersion, i.Sandbox.AllowNamespaces)
 	u.addresses(i)
 }
 

@@ -33,6 +33,7 @@ func given(path, other string) (Input, bool) {
 		EnvironmentFiles: []instance.Path{{Path: "/e" + p, Optional: true}, {Path: "/f" + p}},
 		Path:             []string{"/p" + p},
 		ExtraArgs:        []string{other, "behind"},
+		Credentials:      []instance.Credential{{Name: "token", Path: "/c" + p}, {Name: "key", Path: "/k" + p, Encrypted: true}},
 		Sandbox: instance.Sandbox{
 			ReadWritePaths:    []instance.Path{{Path: "/w" + p}, {Path: "/wo" + p, Optional: true}},
 			ReadOnlyPaths:     []instance.Path{{Path: "/r" + p}, {Path: "/ro" + p, Optional: true}},
@@ -44,6 +45,7 @@ func given(path, other string) (Input, bool) {
 		Host:       Host{Opencoded: "/usr/bin/opencoded", SystemdVersion: 252, Shell: "/bin/sh", ResolvDir: "/run/resolved"},
 		Instance:   i,
 		Opencode:   "/o" + p,
+		Protect:    []string{p + "/sub/" + "kept"},
 		Generation: "unit:0",
 	}, true
 }
@@ -75,8 +77,7 @@ func readBack(t *testing.T, path, other string) {
 		return
 	}
 	service, err := Service(in)
-	runnable := !strings.ContainsAny(in.Opencode, `"'\`)
-	if good := fit(path) && fit(other) && runnable; good != (err == nil) {
+	if good := fit(path) && fit(other); good != (err == nil) {
 		t.Fatalf("Service(%q, %q): %v", path, other, err)
 	}
 	if err != nil {
@@ -84,7 +85,7 @@ func readBack(t *testing.T, path, other string) {
 	}
 	i := in.Instance
 	u := parseUnit(t, service)
-	same(t, "ExecStart", one(t, read(u, "ExecStart", single(readCommand))).argv, append([]string{in.Opencode}, arguments(i)...))
+	same(t, "ExecStart", one(t, read(u, "ExecStart", single(readCommand))).argv, append([]string{in.Host.Opencoded, "confine", "--", in.Opencode}, arguments(i)...))
 	meant(t, u, in)
 
 	setup, err := Setup(in)
@@ -92,7 +93,7 @@ func readBack(t *testing.T, path, other string) {
 		t.Fatalf("Setup(%q, %q): %v", path, other, err)
 	}
 	u = parseUnit(t, setup)
-	same(t, "ExecStart", one(t, read(u, "ExecStart", single(readCommand))).argv, []string{"/bin/sh", "-eu", "/run/opencoded/setup/managed.sh"})
+	same(t, "ExecStart", one(t, read(u, "ExecStart", single(readCommand))).argv, []string{in.Host.Opencoded, "confine", "--", "/bin/sh", "-eu", "/run/opencoded/setup/managed.sh"})
 	meant(t, u, in)
 }
 
@@ -117,7 +118,11 @@ func meant(t *testing.T, u unitText, in Input) {
 	s := i.Sandbox
 	same(t, "ReadWritePaths", read(u, "ReadWritePaths", words2),
 		[]string{"+" + i.StateDir, "+" + i.Directory, "+" + s.ReadWritePaths[0].Path, "-+" + s.ReadWritePaths[1].Path})
-	same(t, "ReadOnlyPaths", read(u, "ReadOnlyPaths", words2), []string{"+" + s.ReadOnlyPaths[0].Path, "-+" + s.ReadOnlyPaths[1].Path})
+	same(t, "ReadOnlyPaths", read(u, "ReadOnlyPaths", words2),
+		[]string{"+" + s.ReadOnlyPaths[0].Path, "-+" + s.ReadOnlyPaths[1].Path, "-+" + in.Protect[0]})
+	same(t, "ExecPaths", read(u, "ExecPaths", words2), []string{"-+" + filepath.Dir(in.Protect[0])})
+	same(t, "LoadCredential", read(u, "LoadCredential", single(specifiers)), []string{"token:/c" + i.Directory})
+	same(t, "LoadCredentialEncrypted", read(u, "LoadCredentialEncrypted", single(specifiers)), []string{"key:/k" + i.Directory})
 	same(t, "InaccessiblePaths", read(u, "InaccessiblePaths", words2), append(slices.Clone(hiddenPaths), "-+"+s.InaccessiblePaths[0].Path))
 	same(t, "BindPaths", read(u, "BindPaths", binds), pairs(
 		i.StateDir, i.Directory, i.StateDir+"/.config", s.ReadWritePaths[0].Path, "-"+s.ReadWritePaths[1].Path))

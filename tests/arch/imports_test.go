@@ -29,6 +29,7 @@ const (
 	cobra      = "github.com/spf13/cobra"
 	zap        = "go.uber.org/zap"
 	fsnotify   = "github.com/fsnotify/fsnotify"
+	landlock   = "github.com/landlock-lsm/go-landlock/"
 	sys        = "golang.org/x/sys/"
 	zstd       = "github.com/klauspost/compress/zstd"
 	terminal   = "golang.org/x/term"
@@ -65,11 +66,12 @@ var rules = []struct {
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan"}}},
 	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap, fsnotify}, project: []string{
 		"internal/document", "internal/destination", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host"}}},
+	{"internal/confine", rule{foreign: []string{landlock, sys}}},
 	{"internal/tree", rule{foreign: []string{zstd}}},
 	{"internal/wrap", rule{pure: true, project: []string{"internal/lazy", "internal/config", "internal/schema", "internal/tree"}}},
 	{"cmd/opencoded", rule{foreign: []string{cobra, zap, terminal, sys}, project: []string{
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan",
-		"internal/host", "internal/daemon", "internal/tree", "internal/wrap"}}},
+		"internal/host", "internal/daemon", "internal/confine", "internal/tree", "internal/wrap"}}},
 }
 
 // effects are packages of the standard library that reach the host.
