@@ -20,7 +20,7 @@ const (
 	exitOK      = 0
 	exitError   = 1 // before anything was touched
 	exitUsage   = 2
-	exitDiffers = 3 // plan --exit-code found something to do, net show other rules
+	exitDiffers = 3 // plan --exit-code found something to do, net show other rules, doctor a problem
 	exitPartly  = 4 // something was touched, and not all of it came up
 )
 
@@ -105,7 +105,7 @@ func (a *app) root() *cobra.Command {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%v (see %s --help)", err, c.CommandPath())
 	})
-	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.blocked(), a.purge(), a.net(), a.confine(), a.daemon(), a.config(), a.wrap(), a.version())
+	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.doctor(), a.blocked(), a.purge(), a.net(), a.confine(), a.daemon(), a.config(), a.wrap(), a.version())
 	return c
 }
 

@@ -1,5 +1,7 @@
 package sandbox
 
+import "strings"
+
 // hardening is what every instance runs under, whatever the inventory says. Each
 // directive stands beside what it stops. opencode 1.18.33 was seen working with
 // all of them; `systemd-analyze security` rates the whole at 1.1, and at 1.0 with
@@ -87,4 +89,15 @@ func (u *unit) hardening(version int, namespaces bool) {
 	if namespaces {
 		u.set("SystemCallFilter", nestingCalls)
 	}
+}
+
+// WithoutNamespaces is the text of a unit as it would be without
+// sandbox.allow_namespaces.
+func WithoutNamespaces(text string) string {
+	for _, h := range hardening {
+		if relaxed, ok := nesting[h.key]; ok {
+			text = strings.Replace(text, h.key+"="+relaxed+"\n", h.key+"="+h.value+"\n", 1)
+		}
+	}
+	return strings.Replace(text, "SystemCallFilter="+nestingCalls+"\n", "", 1)
 }

@@ -62,11 +62,11 @@ var rules = []struct {
 	{"internal/blocked", rule{pure: true, project: []string{"internal/destination", "internal/netpolicy"}}},
 	{"internal/plan", rule{pure: true, foreign: []string{diffs}, project: []string{
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy"}}},
+	{"internal/confine", rule{foreign: []string{landlock, sys}}},
 	{"internal/host", rule{foreign: []string{systemd, dbus, sys}, project: []string{
-		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan"}}},
+		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan", "internal/confine"}}},
 	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap, fsnotify}, project: []string{
 		"internal/document", "internal/destination", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host"}}},
-	{"internal/confine", rule{foreign: []string{landlock, sys}}},
 	{"internal/tree", rule{foreign: []string{zstd}}},
 	{"internal/wrap", rule{pure: true, project: []string{"internal/lazy", "internal/config", "internal/schema", "internal/tree"}}},
 	{"cmd/opencoded", rule{foreign: []string{cobra, zap, terminal, sys}, project: []string{

@@ -16,8 +16,18 @@ func confined(t *testing.T) {
 	serve(t, "", "web @of-the-host")
 	operator.Apply(t, twoInstances+`
 sandbox.allow_namespaces = true
+unit.Service.ProtectClock = false
 `)
 	alpha, beta := enter(t, "alpha"), enter(t, "beta")
+
+	r := operator.Command(t, "opencoded", "doctor")
+	operator.Same(t, "exit code of doctor", r.Code, 0)
+	for _, line := range []string{
+		"  note     opencoded.service does not run", "alpha\n  ok       healthy\n  ok       exposure 1.1 of 10\n",
+		"beta\n  ok       healthy\n  note     exposure 2.2 of 10, unit.Service.ProtectClock adds 0.1, sandbox.allow_namespaces adds 1.0\n",
+	} {
+		operator.Contains(t, "doctor", r.Stdout, line)
+	}
 
 	// Perl is part of every Debian, and can connect to a socket without a path.
 	connect := func(name string) string {

@@ -78,9 +78,14 @@ git tag v1; git gc -q; git config core.abbrev 12; git status --short | cat`)
 
 	// What came later is protected from the next start on, and a link leads nowhere.
 	alpha.must(t, "mkdir .idea && ln -s /etc .vscode")
+	r := operator.Command(t, "opencoded", "doctor")
+	operator.Same(t, "exit code of doctor", r.Code, 3)
+	operator.Contains(t, "doctor", r.Stdout, "/srv/alpha/.idea has appeared since the server started: the agent can write it until the next start (look at it, then: systemctl restart opencode-alpha.service)")
+	operator.Lacks(t, "doctor", r.Stdout, "/srv/alpha/.vscode")
 	operator.Must(t, "systemctl", "restart", "opencode-alpha")
 	operator.Eventually(t, "alpha is healthy again", func() bool { return operator.Status(t, "alpha").State == "healthy" })
 	enter(t, "alpha").refused(t, "touch .idea/x", "Read-only file system")
+	operator.Lacks(t, "doctor after a restart", operator.Command(t, "opencoded", "doctor").Stdout, "has appeared")
 	operator.NothingToDo(t)
 	withoutRepository(t)
 }
