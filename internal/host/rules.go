@@ -103,7 +103,7 @@ func (k *RuleKeeper) Restore(ctx context.Context) ([]netpolicy.Change, error) {
 	if err := k.read(); err != nil {
 		return nil, err
 	}
-	cutErr := k.kernel.CutOff(ctx, k.rules)
+	_, cutErr := k.kernel.CutOff(ctx, k.rules)
 	rules := k.rules
 	users := make([]string, len(rules.Policies))
 	for n, p := range rules.Policies {

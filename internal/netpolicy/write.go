@@ -102,7 +102,7 @@ func (k *Kernel) delete(ctx context.Context, name string) error {
 	}
 	tx := newTransaction(name)
 	tx.deleteTable()
-	if err := tx.commit(k.sender(ctx)); !errors.Is(err, os.ErrNotExist) {
+	if err := tx.commit(ctx, k); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -125,7 +125,7 @@ func missingTable(want Table) string { return fmt.Sprintf("table inet %s missing
 // write sends one batch; a table that somebody sent to sleep is woken first.
 func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, fresh bool) error {
 	if !found {
-		return replacement(nil, want, false).commit(k.sender(ctx))
+		return replacement(nil, want, false).commit(ctx, k)
 	}
 	if !have.marked() {
 		return foreign(want.Name)
@@ -133,7 +133,7 @@ func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, 
 	if have.Flags != "" {
 		tx := newTransaction(want.Name)
 		tx.wakeTable()
-		if err := tx.commit(k.sender(ctx)); err != nil {
+		if err := tx.commit(ctx, k); err != nil {
 			return err
 		}
 	}
@@ -141,7 +141,7 @@ func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, 
 	if tx.err != nil { // a hand-made element that cannot be named to delete it
 		tx = replacement(&have, want, true)
 	}
-	return tx.commit(k.sender(ctx))
+	return tx.commit(ctx, k)
 }
 
 // retriable reports whether a batch failed because it was made for a table that somebody else has changed since.
