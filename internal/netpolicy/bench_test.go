@@ -94,6 +94,25 @@ func BenchmarkRestore(b *testing.B) {
 	f.report(b)
 }
 
+// BenchmarkEnsure: what one start of a unit asks of the kernel, where all is in place, against reading the tables whole.
+func BenchmarkEnsure(b *testing.B) {
+	l, f := newLoaded(b), figures{}
+	l.ensure(l.tables...)
+	for b.Loop() {
+		began := time.Now()
+		l.ensure(l.tables...)
+		whole := time.Since(began)
+		began = time.Now()
+		changes, err := l.kernel.EnsurePart(b.Context(), l.rules, "i500")
+		if err != nil || len(changes) > 0 {
+			b.Fatal(changes, err)
+		}
+		f.add("ensure/whole", time.Since(began).Seconds()/whole.Seconds())
+		f.add("ensure-ms", time.Since(began).Seconds()*1e3)
+	}
+	f.report(b)
+}
+
 // figures are the values of each measurement, by its unit.
 type figures map[string][]float64
 

@@ -134,30 +134,16 @@ func (s *socket) tables(names []string) (map[string]Table, error) {
 
 // table reads a table without its chains. The error is ENOENT when it does not exist.
 func (s *socket) table(name string) (Table, error) {
-	t := Table{Name: name}
-	answers, err := s.request(unix.NFPROTO_INET, unix.NFT_MSG_GETTABLE, 0, attribute{unix.NFTA_TABLE_NAME, name})
+	t, err := s.tableFlags(name)
 	if err != nil {
 		return t, err
 	}
-	for _, b := range answers {
-		if attrUint(nested(b, unix.NFTA_TABLE_FLAGS)) != 0 { // any flag at all is a difference
-			t.Flags = "dormant"
-		}
-	}
-	sets, err := s.sets(name)
+	sets, err := s.dump(unix.NFT_MSG_GETSET, inTable(name)...)
 	if err != nil {
 		return t, err
 	}
-	for _, set := range sets {
-		if set.flags&unix.NFT_SET_ANONYMOUS != 0 {
-			continue // part of a rule, which shows as one that opencoded does not write
-		}
-		if set.key != nil { // otherwise of a type that is a difference already
-			if set.Elements, err = s.elements(set); err != nil {
-				return t, err
-			}
-		}
-		t.Sets = append(t.Sets, set.Set)
+	if err := s.addSets(&t, sets); err != nil {
+		return t, err
 	}
 	counters, err := s.counters(name)
 	for _, c := range counters {
@@ -165,6 +151,35 @@ func (s *socket) table(name string) (Table, error) {
 	}
 	slices.Sort(t.Counters)
 	return t, err
+}
+
+// tableFlags reads a table without what is in it. The error is ENOENT when it does not exist.
+func (s *socket) tableFlags(name string) (Table, error) {
+	t := Table{Name: name}
+	answers, err := s.request(unix.NFPROTO_INET, unix.NFT_MSG_GETTABLE, 0, attribute{unix.NFTA_TABLE_NAME, name})
+	for _, b := range answers {
+		if attrUint(nested(b, unix.NFTA_TABLE_FLAGS)) != 0 { // any flag at all is a difference
+			t.Flags = "dormant"
+		}
+	}
+	return t, err
+}
+
+// addSets decodes sets and reads their elements.
+func (s *socket) addSets(t *Table, answers [][]byte) (err error) {
+	for _, b := range answers {
+		set := decodeSet(b)
+		if set.flags&unix.NFT_SET_ANONYMOUS != 0 {
+			continue // part of a rule, which shows as one that opencoded does not write
+		}
+		if set.key != nil { // otherwise of a type that is a difference already
+			if set.Elements, err = s.elements(set); err != nil {
+				return err
+			}
+		}
+		t.Sets = append(t.Sets, set.Set)
+	}
+	return nil
 }
 
 // kernelSet is a set as the kernel describes it, without its elements.
@@ -177,10 +192,10 @@ type kernelSet struct {
 
 // marked names the tables that carry the marker, sorted.
 func (s *socket) marked() ([]string, error) {
-	sets, err := s.sets("")
+	answers, err := s.dump(unix.NFT_MSG_GETSET)
 	var names []string
-	for _, set := range sets {
-		if isMarker(set.Set) {
+	for _, b := range answers {
+		if set := decodeSet(b); isMarker(set.Set) {
 			names = append(names, set.table)
 		}
 	}
@@ -188,23 +203,8 @@ func (s *socket) marked() ([]string, error) {
 	return names, err
 }
 
-// sets of one table or (table "") of all.
-func (s *socket) sets(table string) ([]kernelSet, error) {
-	answers, err := s.dump(unix.NFT_MSG_GETSET, inTable(table)...)
-	out := make([]kernelSet, len(answers))
-	for i, b := range answers {
-		out[i] = decodeSet(b)
-	}
-	return out, err
-}
-
 // inTable chooses what is in a table; NFTA_SET_TABLE, NFTA_RULE_TABLE and NFTA_OBJ_TABLE are all attribute 1.
-func inTable(table string) []attribute {
-	if table == "" {
-		return nil
-	}
-	return []attribute{{unix.NFTA_SET_TABLE, table}}
-}
+func inTable(table string) []attribute { return []attribute{{unix.NFTA_SET_TABLE, table}} }
 
 func decodeSet(b []byte) kernelSet {
 	var s kernelSet
@@ -353,4 +353,44 @@ func decodeChain(b []byte) kernelChain {
 		}
 	}
 	return c
+}
+
+// part reads of a table what another one names. The error is ENOENT when something of it does not exist.
+func (s *socket) part(like Table) (Table, error) {
+	t, err := s.tableFlags(like.Name)
+	if err != nil {
+		return t, err
+	}
+	for _, set := range like.Sets {
+		answers, err := s.request(unix.NFPROTO_INET, unix.NFT_MSG_GETSET, 0,
+			attribute{unix.NFTA_SET_TABLE, like.Name}, attribute{unix.NFTA_SET_NAME, set.Name})
+		if err != nil {
+			return t, err
+		}
+		if err := s.addSets(&t, answers); err != nil {
+			return t, err
+		}
+	}
+	d := decoder{}
+	for _, chain := range like.Chains {
+		in := []attribute{{unix.NFTA_CHAIN_TABLE, like.Name}, {unix.NFTA_CHAIN_NAME, chain.Name}}
+		answers, err := s.request(unix.NFPROTO_INET, unix.NFT_MSG_GETCHAIN, 0, in...)
+		if err != nil {
+			return t, err
+		}
+		for _, b := range answers {
+			t.Chains = append(t.Chains, decodeChain(b).Chain)
+		}
+		in = []attribute{{unix.NFTA_RULE_TABLE, like.Name}, {unix.NFTA_RULE_CHAIN, chain.Name}}
+		if answers, err = s.dump(unix.NFT_MSG_GETRULE, in...); err != nil {
+			return t, err
+		}
+		last := &t.Chains[len(t.Chains)-1]
+		for _, b := range answers {
+			last.Rules = append(last.Rules, d.rule(b))
+		}
+	}
+	// A counter's rule refers to it, so that it exists with its rule.
+	t.Counters = like.Counters
+	return t, nil
 }

@@ -80,6 +80,49 @@ func (k *Kernel) Ensure(ctx context.Context, tables ...Table) ([]Change, error) 
 	return changes, errors.Join(errs...)
 }
 
+// EnsurePart is Ensure of the tables that one instance needs before it starts (see [Rules.TablesOf]). It reads only what
+// that instance's packets pass, which with a thousand others in the same tables is a fraction; where anything of it
+// differs, the tables are read and written whole. It remembers nothing: the kernel is asked each time.
+func (k *Kernel) EnsurePart(ctx context.Context, r Rules, name string) ([]Change, error) {
+	if held, err := k.HoldsPart(ctx, r, name); held || err != nil {
+		return nil, err
+	}
+	tables, err := r.TablesOf(name)
+	if err != nil {
+		return nil, err
+	}
+	return k.Ensure(ctx, tables...)
+}
+
+// HoldsPart reports whether the kernel holds all that the packets of an instance have to pass.
+func (k *Kernel) HoldsPart(ctx context.Context, r Rules, name string) (bool, error) {
+	parts, err := r.partsOf(name)
+	if err != nil {
+		return false, err
+	}
+	held, err := k.holds(ctx, parts)
+	return held, explain("read tables", err)
+}
+
+// holds compares parts of tables.
+func (k *Kernel) holds(ctx context.Context, parts []Table) (held bool, err error) {
+	err = k.steady(ctx, func(s *socket) error {
+		held = false
+		for _, want := range parts {
+			have, err := s.part(want)
+			if errors.Is(err, unix.ENOENT) || err == nil && Diff(want, have) != "" {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		held = true
+		return nil
+	})
+	return held, err
+}
+
 // Delete removes tables of opencoded's. One that does not exist is no error, one without the marker is.
 func (k *Kernel) Delete(ctx context.Context, names ...string) error {
 	var errs []error
