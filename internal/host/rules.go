@@ -19,31 +19,32 @@ import (
 // inventory. Every unit calls it first, so an error keeps the instance from
 // starting. It returns the tables that it had to load.
 func EnsureRules(ctx context.Context, name string) ([]string, error) {
-	rules, err := CompiledRules()
+	rules, err := rulesFor(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	policy, err := policyOf(rules, name)
+	kernel, err := netpolicy.Open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot use nftables: %w", err)
 	}
-	if err := sameAccount(ctx, policy); err != nil {
-		return nil, err
-	}
-	tables, err := rules.TablesOf(name)
+	// Only who writes takes the lock: a thousand units that start after a boot need
+	// not wait for each other.
+	held, err := kernel.HoldsPart(ctx, rules, name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot read the egress rules of instance %q: %w", name, err)
+	}
+	if held {
+		return nil, nil
 	}
 	unlock, err := lockRules(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	kernel, err := netpolicy.Open(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("cannot use nftables: %w", err)
+	if rules, err = rulesFor(ctx, name); err != nil { // those of an apply that held the lock
+		return nil, err
 	}
-	changes, err := kernel.Ensure(ctx, tables...)
+	changes, err := kernel.EnsurePart(ctx, rules, name)
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the egress rules of instance %q: %w", name, err)
 	}
@@ -52,6 +53,20 @@ func EnsureRules(ctx context.Context, name string) ([]string, error) {
 		loaded = append(loaded, c.Table)
 	}
 	return loaded, nil
+}
+
+// rulesFor are the compiled rules, which hold a policy of the instance and of its
+// account as it is.
+func rulesFor(ctx context.Context, name string) (netpolicy.Rules, error) {
+	rules, err := CompiledRules()
+	if err != nil {
+		return rules, err
+	}
+	policy, err := policyOf(rules, name)
+	if err != nil {
+		return rules, err
+	}
+	return rules, sameAccount(ctx, policy)
 }
 
 // CompiledRules reads the policies that the last apply left.
@@ -105,7 +120,7 @@ func (k *RuleKeeper) Restore(ctx context.Context) ([]netpolicy.Change, error) {
 	if err := k.read(); err != nil {
 		return nil, err
 	}
-	cutErr := k.kernel.CutOff(ctx, k.rules.Without(k.gone))
+	_, cutErr := k.kernel.CutOff(ctx, k.rules.Without(k.gone))
 	if k.gone, err = abandoned(ctx, k.rules.Policies); err != nil {
 		return nil, errors.Join(cutErr, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,48 +32,26 @@ var known = map[string]func() expr.Any{
 	"reject":  func() expr.Any { return &expr.Reject{} },
 }
 
-// decodeRule reads one NFT_MSG_NEWRULE message, and nothing of it but its table when that is none of those given.
-func decodeRule(m netlink.Message, tables map[string]*Table) (table, chain string, r Rule, err error) {
-	ad, err := attributes(m)
-	if err != nil {
-		return "", "", Rule{}, err
-	}
+// decoder reads rules, most of which consist of the same few expressions.
+type decoder map[string]expr.Any
+
+// rule reads the attributes of a rule.
+func (d decoder) rule(b []byte) Rule {
 	var list []expr.Any
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.NFTA_RULE_TABLE: // comes first (nf_tables_fill_rule_info)
-			if table = ad.String(); tables[table] == nil {
-				return table, "", Rule{}, nil
-			}
-		case unix.NFTA_RULE_CHAIN:
-			chain = ad.String()
-		case unix.NFTA_RULE_EXPRESSIONS:
-			ad.Nested(func(elems *netlink.AttributeDecoder) error {
-				for elems.Next() {
-					elems.Nested(func(nad *netlink.AttributeDecoder) error {
-						list = append(list, decodeExpr(nad))
-						return nil
-					})
-				}
-				return nil
-			})
+	for _, e := range attributes(nested(b, unix.NFTA_RULE_EXPRESSIONS)) {
+		decoded, known := d[string(e)]
+		if !known {
+			decoded = decodeExpr(e)
+			d[string(e)] = decoded
 		}
+		list = append(list, decoded)
 	}
-	return table, chain, Rule{Statements: decodeStatements(list)}, ad.Err()
+	return Rule{Statements: decodeStatements(list)}
 }
 
 // decodeExpr never fails: what cannot be understood is unknown, and that is a difference.
-func decodeExpr(ad *netlink.AttributeDecoder) expr.Any {
-	var name string
-	var data []byte
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.NFTA_EXPR_NAME:
-			name = ad.String()
-		case unix.NFTA_EXPR_DATA:
-			data = ad.Bytes()
-		}
-	}
+func decodeExpr(b []byte) expr.Any {
+	name, data := attrText(nested(b, unix.NFTA_EXPR_NAME)), nested(b, unix.NFTA_EXPR_DATA)
 	e := expr.Any(nil)
 	switch newExpr := known[name]; {
 	case name == "immediate": // in a rule of ours always a verdict
@@ -110,9 +87,9 @@ func decodeStatement(list []expr.Any) (Statement, int) {
 	if s := simpleStatement(list[0]); s != nil && written(s, list) == 1 {
 		return s, 1
 	}
-	for _, key := range keys {
-		loads, err := loadKey(key)
-		if err != nil || len(list) <= len(loads) || !reflect.DeepEqual(list[:len(loads)], loads) {
+	for n, key := range keys {
+		loads := keyLoads[n]
+		if len(list) <= len(loads) || !reflect.DeepEqual(list[:len(loads)], loads) {
 			continue
 		}
 		if s := keyStatement(key, list[len(loads)]); s != nil && written(s, list) > 0 {

@@ -94,6 +94,22 @@ func (r Rules) Tables() ([]Table, error) {
 	return tables, nil
 }
 
+// tableNames are those of Tables, without making them.
+func (r Rules) tableNames() []string {
+	if len(r.Policies) == 0 {
+		return nil
+	}
+	names := []string{GuardTable}
+	isolated := r.isolated()
+	if len(isolated) > 0 && r.shared() {
+		return append(names, SharedTable)
+	}
+	for _, p := range isolated {
+		names = append(names, EgressTable(p.Name))
+	}
+	return names
+}
+
 // TablesOf are those of the tables that an instance needs before it starts.
 func (r Rules) TablesOf(name string) ([]Table, error) {
 	tables, err := r.Tables()

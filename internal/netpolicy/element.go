@@ -160,22 +160,34 @@ func decodeSpans(sorted []nftables.SetElement) []string {
 	return out
 }
 
-// decodeVerdict reads the attributes of a map element's verdict, which google/nftables hands over undecoded.
+// decodeElement reads one element; Val stays undecoded.
+func decodeElement(b []byte) nftables.SetElement {
+	var e nftables.SetElement
+	for kind, value := range attributes(b) {
+		switch kind {
+		case unix.NFTA_SET_ELEM_KEY:
+			e.Key = nested(value, unix.NFTA_DATA_VALUE)
+		case nftables.NFTA_SET_ELEM_KEY_END:
+			e.KeyEnd = nested(value, unix.NFTA_DATA_VALUE)
+		case unix.NFTA_SET_ELEM_DATA:
+			e.Val = nested(value, unix.NFTA_DATA_VERDICT)
+		case unix.NFTA_SET_ELEM_FLAGS:
+			e.IntervalEnd = attrUint(value)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		}
+	}
+	return e
+}
+
+// decodeVerdict reads the attributes of a map element's verdict.
 func decodeVerdict(data []byte) string {
 	v := Verdict{}
-	for len(data) >= 4 {
-		size, kind := int(binary.NativeEndian.Uint16(data)), binary.NativeEndian.Uint16(data[2:])
-		if size < 4 || size > len(data) {
-			break
+	for kind, value := range attributes(data) {
+		switch kind {
+		case unix.NFTA_VERDICT_CODE:
+			v.Kind = verdictName(expr.VerdictKind(int32(attrUint(value))))
+		case unix.NFTA_VERDICT_CHAIN:
+			v.Chain = attrText(value)
 		}
-		value := data[4:size]
-		switch {
-		case kind == unix.NFTA_VERDICT_CODE && len(value) == 4:
-			v.Kind = verdictName(expr.VerdictKind(int32(binary.BigEndian.Uint32(value))))
-		case kind == unix.NFTA_VERDICT_CHAIN:
-			v.Chain = string(bytes.TrimRight(value, "\x00"))
-		}
-		data = data[min((size+3)&^3, len(data)):]
 	}
 	return v.String()
 }

@@ -1,6 +1,7 @@
 package netpolicy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,61 @@ var remedies = []struct {
 	{unix.ENOENT, "the kernel lacks a module that the rules need (modprobe nft_ct nft_fib_inet nft_limit nft_log nft_reject_inet)"},
 }
 
+// refusals are the causes for which the kernel did not apply a batch, each with the first operation that met it.
+type refusals []refusal
+
+type refusal struct {
+	errno unix.Errno
+	op    *operation // nil: the batch as a whole
+}
+
+func (r *refusals) add(errno unix.Errno, op *operation) {
+	if r.of(errno) == nil {
+		*r = append(*r, refusal{errno, op})
+	}
+}
+
+// orNil is the error of a batch.
+func (r refusals) orNil() error {
+	if len(r) == 0 {
+		return nil
+	}
+	return r
+}
+
+// of is the refusal for one cause, nil when there is none.
+func (r refusals) of(errno unix.Errno) error {
+	for _, one := range r {
+		if one.errno == errno {
+			return one
+		}
+	}
+	return nil
+}
+
+func (r refusal) Unwrap() error { return r.errno }
+
+func (r refusal) Error() string {
+	if r.op == nil {
+		return r.errno.Error()
+	}
+	what := r.op.text()
+	if most := 200; len(what) > most { // it may add hundreds of elements
+		what = what[:most] + "…"
+	}
+	return what + ": " + r.errno.Error()
+}
+
+func (r refusals) Unwrap() []error {
+	out := make([]error, len(r))
+	for n, one := range r {
+		out[n] = one
+	}
+	return out
+}
+
+func (r refusals) Error() string { return errors.Join(r.Unwrap()...).Error() }
+
 const noNfTables = "the kernel has no nf_tables (modprobe nf_tables; a kernel image without the module needs the full package, on Debian linux-image-amd64)"
 
 // explain says what could not be done and, for the kernel's errors, why and what to do.
@@ -49,9 +105,14 @@ func explain(what string, err error) error {
 		return fmt.Errorf("cannot %s: the kernel gave no answer in time: %w", what, errors.Join(err, context.DeadlineExceeded))
 	}
 	for _, r := range remedies {
-		if errors.Is(err, r.errno) {
-			return fmt.Errorf("cannot %s: %s: %w", what, r.remedy, r.errno)
+		if !errors.Is(err, r.errno) {
+			continue
 		}
+		var cause error = r.errno
+		if refused := (refusals)(nil); errors.As(err, &refused) {
+			cause = cmp.Or(refused.of(r.errno), cause)
+		}
+		return fmt.Errorf("cannot %s: %s: %w", what, r.remedy, cause)
 	}
 	return fmt.Errorf("cannot %s: %w", what, err)
 }

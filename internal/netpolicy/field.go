@@ -53,12 +53,22 @@ var keys = []string{
 	"ip daddr . tcp dport", "ip6 daddr . tcp dport", "ip daddr . udp dport", "ip6 daddr . udp dport",
 }
 
+// keyLoads are what loads each of the keys.
+var keyLoads [][]expr.Any
+
 var fieldByName = map[string]field{}
 
 func init() {
 	for _, f := range fields {
 		fieldByName[f.name] = f
 		keys = append(keys, f.name)
+	}
+	for _, key := range keys {
+		loads, err := loadKey(key)
+		if err != nil {
+			panic(err)
+		}
+		keyLoads = append(keyLoads, loads)
 	}
 }
 

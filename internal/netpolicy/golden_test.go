@@ -113,7 +113,7 @@ func TestTransactionKeepsFirstError(t *testing.T) {
 	tx.addRule("egress", rule(Raw{"dup"}))
 	tx.addRule("egress", rule(Match{"no such field", "1"}))
 	tx.addSet(Set{Name: "x", Type: "no such type"})
-	if err := tx.commit(nil); err == nil || !strings.Contains(err.Error(), "cannot write [ dup ]") {
+	if err := tx.commit(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "cannot write [ dup ]") {
 		t.Errorf("%v", err)
 	}
 }

@@ -124,15 +124,21 @@ func blockChains(policies []Policy) []Chain {
 }
 
 func validateAll(policies []Policy) error {
+	type claim struct {
+		what, name string
+		number     uint32
+	}
 	var errs []error
-	seen := map[string]string{}
+	seen := make(map[claim]string, 3*len(policies))
 	for _, p := range policies {
-		errs = append(errs, p.Validate())
-		for _, key := range []string{"name " + p.Name, "uid " + uidText(p.UID), fmt.Sprintf("port %d", p.Port)} {
-			if other, taken := seen[key]; taken {
-				errs = append(errs, fmt.Errorf("cannot guard instances %q and %q: both have %s", other, p.Name, key))
+		if err := p.Validate(); err != nil {
+			errs = append(errs, err)
+		}
+		for _, c := range []claim{{"name", p.Name, 0}, {"uid", "", p.UID}, {"port", "", uint32(p.Port)}} {
+			if other, taken := seen[c]; taken {
+				errs = append(errs, fmt.Errorf("cannot guard instances %q and %q: both have %s %s", other, p.Name, c.what, cmp.Or(c.name, uidText(c.number))))
 			}
-			seen[key] = p.Name
+			seen[c] = p.Name
 		}
 	}
 	return errors.Join(errs...)

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,17 +20,22 @@ type InputChain struct {
 
 func (c InputChain) String() string { return c.Family + " " + c.Table + " " + c.Chain }
 
-// families whose packets reach servers on this host.
-var inputFamilies = map[nftables.TableFamily]string{
-	nftables.TableFamilyINet: "inet", nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6",
-}
+// inputFamilies are those whose packets reach servers on this host.
+var inputFamilies = map[byte]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6"}
 
 // DroppingInputs lists the input chains whose policy is drop, whoever made them, sorted.
 func (k *Kernel) DroppingInputs(ctx context.Context) ([]InputChain, error) {
 	var out []InputChain
-	err := k.steady(ctx, func() (err error) {
-		out, err = k.droppingInputs(ctx)
-		return err
+	err := k.steady(ctx, func(s *socket) error {
+		out = nil
+		for family, name := range inputFamilies {
+			chains, err := droppingInputs(s, family, name)
+			if err != nil {
+				return err
+			}
+			out = append(out, chains...)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, explain("read the input chains", err)
@@ -41,50 +44,35 @@ func (k *Kernel) DroppingInputs(ctx context.Context) ([]InputChain, error) {
 	return out, nil
 }
 
-func (k *Kernel) droppingInputs(ctx context.Context) ([]InputChain, error) {
-	chains, err := k.conn(ctx).ListChains()
+func droppingInputs(s *socket, family byte, familyName string) ([]InputChain, error) {
+	chains, err := s.request(family, unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
 	if err != nil {
 		return nil, err
 	}
 	var out []InputChain
-	for _, c := range chains {
-		family, ok := inputFamilies[c.Table.Family]
-		if !ok || c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookInput || c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop {
+	for _, b := range chains {
+		c := decodeChain(b)
+		if c.Base == nil || c.Base.Hook != "input" || c.Base.Policy != "drop" {
 			continue
 		}
-		comments, err := k.ruleComments(ctx, c.Table)
+		comments, err := ruleComments(s, family, c.table)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, InputChain{Family: family, Table: c.Table.Name, Chain: c.Name, Comments: comments})
+		out = append(out, InputChain{Family: familyName, Table: c.table, Chain: c.Name, Comments: comments})
 	}
 	return out, nil
 }
 
-func (k *Kernel) ruleComments(ctx context.Context, table *nftables.Table) ([]string, error) {
-	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: []byte(table.Name + "\x00")}})
-	if err != nil {
-		return nil, err
-	}
-	messages, err := k.requestFamily(ctx, byte(table.Family), unix.NFT_MSG_GETRULE, netlink.Dump, attrs)
+func ruleComments(s *socket, family byte, table string) ([]string, error) {
+	rules, err := s.request(family, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{unix.NFTA_RULE_TABLE, table})
 	if err != nil {
 		return nil, err
 	}
 	var out []string
-	for _, m := range messages {
-		ad, err := attributes(m)
-		if err != nil {
-			return nil, err
-		}
-		for ad.Next() {
-			if ad.Type() == unix.NFTA_RULE_USERDATA {
-				if text := ruleComment(ad.Bytes()); text != "" {
-					out = append(out, text)
-				}
-			}
-		}
-		if err := ad.Err(); err != nil {
-			return nil, err
+	for _, b := range rules {
+		if comment := ruleComment(nested(b, unix.NFTA_RULE_USERDATA)); comment != "" {
+			out = append(out, comment)
 		}
 	}
 	slices.Sort(out)

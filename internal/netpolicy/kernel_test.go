@@ -349,9 +349,45 @@ func TestBaseChainLimit(t *testing.T) {
 	}
 }
 
+// A batch that fails changes nothing, and its error names the first operation for each cause, whatever follows.
+func TestRefusedBatch(t *testing.T) {
+	n := newNetNS(t)
+	many := Set{Name: "many", Type: "uid"}
+	for uid := range 3 * elementsPerMessage {
+		many.Elements = append(many.Elements, uidText(uint32(uid)))
+	}
+	tx := newTransaction("opencode-web")
+	tx.createTable()
+	tx.addChain(Chain{Name: "here"})
+	for range 1000 {
+		tx.addRule("here", rule(accept))
+	}
+	tx.addRule("here", rule(Lookup{"meta skuid", "nowhere"}, accept))
+	tx.addRule("nowhere", rule(drop))
+	tx.createTable()
+	tx.addElements(many, false)
+	tx.addRule("here", rule(accept))
+	err := explain("write table inet opencode-web", tx.commit(t.Context(), n.kernel))
+	if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "add rule inet opencode-web here meta skuid @nowhere accept: no such file") {
+		t.Errorf("%v", err)
+	}
+	var refused refusals
+	if err := tx.commit(t.Context(), n.kernel); !errors.As(err, &refused) || !errors.Is(err, unix.EEXIST) || len(refused) != 2 {
+		t.Errorf("%v", err)
+	}
+	if list := n.run("nft", "list", "tables"); list != "" {
+		t.Errorf("left: %s", list)
+	}
+	tx = newTransaction("opencode-web")
+	tx.addElements(many, false)
+	if err := tx.commit(t.Context(), n.kernel); !errors.Is(err, unix.ENOENT) || len(err.Error()) > 300 {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestWithoutCapability(t *testing.T) {
 	n := newNetNS(t)
-	var err error
+	var err, applied error
 	done := make(chan struct{})
 	n.calls <- func() {
 		defer close(done)
@@ -361,8 +397,15 @@ func TestWithoutCapability(t *testing.T) {
 			return
 		}
 		_, err = Open(context.Background())
+		tx := newTransaction("x")
+		tx.createTable()
+		applied = tx.commit(context.Background(), &Kernel{})
 	}
 	<-done
+	// Of a batch too: its one error is about no message of it.
+	if !errors.Is(applied, unix.EPERM) {
+		t.Errorf("a batch: %v", applied)
+	}
 	if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "cannot use nftables: CAP_NET_ADMIN is missing") {
 		t.Errorf("%v", err)
 	}

@@ -152,9 +152,13 @@ func TestAutoLayout(t *testing.T) {
 			policies = append(policies, Policy{Name: fmt.Sprintf("i%d", i), UID: uint32(61000 + i), Port: uint16(9000 + i), Isolated: true})
 		}
 		policies = append(policies, Policy{Name: "open", UID: 60000, Port: 80})
-		tables, err := Rules{Layout: Auto, Policies: policies}.Tables()
+		r := Rules{Layout: Auto, Policies: policies}
+		tables, err := r.Tables()
 		if err != nil {
 			t.Fatal(err)
+		}
+		if got := r.tableNames(); !slices.Equal(got, tableNames(tables)) {
+			t.Errorf("%d isolated instances: the tables are said to be %s", n, got)
 		}
 		shared := slices.Contains(tableNames(tables), SharedTable)
 		if shared != (n > AutoTables) || !shared && len(tables) != n+1 {

@@ -36,24 +36,14 @@ func (r Rules) Lockdown() Table {
 	}
 }
 
-// CutOff loads the lockdown where a table of the rules is missing.
-func (k *Kernel) CutOff(ctx context.Context, r Rules) error {
-	tables, err := r.Tables()
-	if err != nil {
-		return err
-	}
-	_, err = k.cutOff(ctx, r, tables)
-	return err
-}
-
-// cutOff says whether the lockdown is loaded.
-func (k *Kernel) cutOff(ctx context.Context, r Rules, tables []Table) (bool, error) {
+// CutOff loads the lockdown where a table of the rules is missing, and says whether it is loaded.
+func (k *Kernel) CutOff(ctx context.Context, r Rules) (bool, error) {
 	names, err := k.List(ctx)
 	if err != nil {
 		return false, err
 	}
-	for _, t := range tables {
-		if !slices.Contains(names, t.Name) {
+	for _, name := range r.tableNames() {
+		if !slices.Contains(names, name) {
 			_, err := k.Ensure(ctx, r.Lockdown())
 			return true, err
 		}
@@ -64,11 +54,11 @@ func (k *Kernel) cutOff(ctx context.Context, r Rules, tables []Table) (bool, err
 // Restore makes the kernel hold the tables of the rules. Where one is missing, every isolated instance is cut off
 // first. It returns what it changed, besides.
 func (k *Kernel) Restore(ctx context.Context, r Rules) ([]Change, error) {
+	locked, lockErr := k.CutOff(ctx, r) // should it fail, the policies are tried all the same
 	tables, err := r.Tables()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(lockErr, err)
 	}
-	locked, lockErr := k.cutOff(ctx, r, tables) // should it fail, the policies are tried all the same
 	changes, err := k.Ensure(ctx, tables...)
 	if err == nil && locked {
 		lockErr = errors.Join(lockErr, k.Delete(ctx, LockdownTable))

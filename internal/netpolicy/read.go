@@ -2,16 +2,13 @@ package netpolicy
 
 import (
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,20 +38,13 @@ func (k *Kernel) ReadAll(ctx context.Context) (map[string]Table, error) {
 // List names the tables that carry opencoded's marker, sorted.
 func (k *Kernel) List(ctx context.Context) ([]string, error) {
 	var names []string
-	err := k.steady(ctx, func() error {
-		sets, err := k.sets(ctx, "")
-		names = nil
-		for _, s := range sets {
-			if s.isMarker() {
-				names = append(names, s.table)
-			}
-		}
+	err := k.steady(ctx, func(s *socket) (err error) {
+		names, err = s.marked()
 		return err
 	})
 	if err != nil {
 		return nil, explain("list tables", err)
 	}
-	slices.Sort(names)
 	return names, nil
 }
 
@@ -67,19 +57,24 @@ type Counts struct {
 
 // Counts reads the counters of all marked tables, by instance name.
 func (k *Kernel) Counts(ctx context.Context) (map[string]Counts, error) {
-	ours, err := k.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	counters, err := k.counters(ctx, "")
+	var counters []kernelCounter
+	err := k.steady(ctx, func(s *socket) error {
+		counters = nil
+		ours, err := s.marked()
+		for _, table := range ours {
+			of, err := s.counters(table)
+			if err != nil {
+				return err
+			}
+			counters = append(counters, of...)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, explain("read counters", err)
 	}
 	counts := map[string]Counts{}
 	for _, c := range counters {
-		if !slices.Contains(ours, c.table) {
-			continue
-		}
 		if name, ok := strings.CutPrefix(c.name, counterPrefix); ok {
 			sum := counts[name]
 			sum.Blocked = sum.Blocked.plus(c.Counter)
@@ -107,60 +102,84 @@ func isMarker(s Set) bool {
 
 // read gives the tables of these names that exist, or without names those that carry the marker.
 func (k *Kernel) read(ctx context.Context, names ...string) (tables map[string]Table, err error) {
-	err = k.steady(ctx, func() error {
-		tables, err = k.readOnce(ctx, names)
+	err = k.steady(ctx, func(s *socket) error {
+		tables, err = s.tables(names)
 		return err
 	})
 	return tables, err
 }
 
-// reading is one pass over the kernel's objects.
-type reading struct {
-	c      *nftables.Conn
-	only   string // the one table that is asked for, or ""
-	all    bool   // those with a marker are wanted
-	tables map[string]*Table
-}
-
-func (k *Kernel) readOnce(ctx context.Context, names []string) (map[string]Table, error) {
-	c, err := k.lasting(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer c.CloseLasting()
-	listed, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return nil, err
-	}
-	r := reading{c: c, all: len(names) == 0, tables: map[string]*Table{}}
-	if len(names) == 1 {
-		r.only = names[0]
-	}
-	wanted := make(map[string]bool, len(names))
-	for _, n := range names {
-		wanted[n] = true
-	}
-	for _, t := range listed {
-		if r.all || wanted[t.Name] {
-			r.tables[t.Name] = &Table{Name: t.Name}
-			if t.Flags != 0 { // the library reads the big-endian flags natively; any flag at all is a difference
-				r.tables[t.Name].Flags = "dormant"
-			}
-		}
-	}
-	for _, part := range []func(context.Context, reading) error{k.readSets, k.readCounters, k.readChains} {
-		if len(r.tables) == 0 {
-			return nil, nil
-		}
-		if err := part(ctx, r); err != nil {
+func (s *socket) tables(names []string) (map[string]Table, error) {
+	if len(names) == 0 {
+		var err error
+		if names, err = s.marked(); err != nil {
 			return nil, err
 		}
 	}
-	out := make(map[string]Table, len(r.tables))
-	for name, t := range r.tables {
-		out[name] = *t
+	out := make(map[string]Table, len(names))
+	for _, name := range names {
+		switch t, err := s.table(name); {
+		case errors.Is(err, unix.ENOENT):
+		case err != nil:
+			return nil, err
+		default:
+			out[name] = t
+		}
 	}
-	return out, nil
+	if len(out) == 0 {
+		return nil, nil
+	}
+	return out, s.addChains(out)
+}
+
+// table reads a table without its chains. The error is ENOENT when it does not exist.
+func (s *socket) table(name string) (Table, error) {
+	t, err := s.tableFlags(name)
+	if err != nil {
+		return t, err
+	}
+	sets, err := s.dump(unix.NFT_MSG_GETSET, inTable(name)...)
+	if err != nil {
+		return t, err
+	}
+	if err := s.addSets(&t, sets); err != nil {
+		return t, err
+	}
+	counters, err := s.counters(name)
+	for _, c := range counters {
+		t.Counters = append(t.Counters, c.name)
+	}
+	slices.Sort(t.Counters)
+	return t, err
+}
+
+// tableFlags reads a table without what is in it. The error is ENOENT when it does not exist.
+func (s *socket) tableFlags(name string) (Table, error) {
+	t := Table{Name: name}
+	answers, err := s.request(unix.NFPROTO_INET, unix.NFT_MSG_GETTABLE, 0, attribute{unix.NFTA_TABLE_NAME, name})
+	for _, b := range answers {
+		if attrUint(nested(b, unix.NFTA_TABLE_FLAGS)) != 0 { // any flag at all is a difference
+			t.Flags = "dormant"
+		}
+	}
+	return t, err
+}
+
+// addSets decodes sets and reads their elements.
+func (s *socket) addSets(t *Table, answers [][]byte) (err error) {
+	for _, b := range answers {
+		set := decodeSet(b)
+		if set.flags&unix.NFT_SET_ANONYMOUS != 0 {
+			continue // part of a rule, which shows as one that opencoded does not write
+		}
+		if set.key != nil { // otherwise of a type that is a difference already
+			if set.Elements, err = s.elements(set); err != nil {
+				return err
+			}
+		}
+		t.Sets = append(t.Sets, set.Set)
+	}
+	return nil
 }
 
 // kernelSet is a set as the kernel describes it, without its elements.
@@ -168,95 +187,60 @@ type kernelSet struct {
 	Set
 	table string
 	key   keyType
-	flags uint32
+	flags uint64
 }
 
-func (s kernelSet) isMarker() bool { return isMarker(s.Set) }
-
-// readSets also drops the tables without marker where all were asked for.
-func (k *Kernel) readSets(ctx context.Context, r reading) error {
-	sets, err := k.sets(ctx, r.only)
-	if err != nil {
-		return err
-	}
-	marked := map[string]bool{}
-	for _, s := range sets {
-		marked[s.table] = marked[s.table] || s.isMarker()
-	}
-	maps.DeleteFunc(r.tables, func(name string, _ *Table) bool { return r.all && !marked[name] })
-	for _, s := range sets {
-		t := r.tables[s.table]
-		if t == nil || s.flags&unix.NFT_SET_ANONYMOUS != 0 {
-			continue // anonymous: part of a rule, which shows as one that opencoded does not write
+// marked names the tables that carry the marker, sorted.
+func (s *socket) marked() ([]string, error) {
+	answers, err := s.dump(unix.NFT_MSG_GETSET)
+	var names []string
+	for _, b := range answers {
+		if set := decodeSet(b); isMarker(set.Set) {
+			names = append(names, set.table)
 		}
-		if s.key != nil { // otherwise of a type that is a difference already
-			elements, err := r.c.GetSetElements(&nftables.Set{
-				Table: &nftables.Table{Name: s.table, Family: nftables.TableFamilyINet}, Name: s.Name,
-			})
-			if err != nil {
-				return err
-			}
-			s.Elements = decodeElements(s.key, s.flags&unix.NFT_SET_INTERVAL != 0, s.Map, elements)
-		}
-		t.Sets = append(t.Sets, s.Set)
 	}
-	return nil
+	slices.Sort(names)
+	return names, err
 }
 
-// sets is a dump of its own because google/nftables 0.3 reads neither a set's comment nor a map's key type.
-func (k *Kernel) sets(ctx context.Context, table string) ([]kernelSet, error) {
-	messages, err := k.dump(ctx, unix.NFT_MSG_GETSET, table)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]kernelSet, len(messages))
-	for i, m := range messages {
-		if out[i], err = decodeSet(m); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
+// inTable chooses what is in a table; NFTA_SET_TABLE, NFTA_RULE_TABLE and NFTA_OBJ_TABLE are all attribute 1.
+func inTable(table string) []attribute { return []attribute{{unix.NFTA_SET_TABLE, table}} }
 
-func decodeSet(m netlink.Message) (kernelSet, error) {
+func decodeSet(b []byte) kernelSet {
 	var s kernelSet
-	ad, err := attributes(m)
-	if err != nil {
-		return s, err
-	}
-	for ad.Next() {
-		switch ad.Type() {
+	for kind, value := range attributes(b) {
+		switch kind {
 		case unix.NFTA_SET_TABLE:
-			s.table = ad.String()
+			s.table = attrText(value)
 		case unix.NFTA_SET_NAME:
-			s.Name = ad.String()
+			s.Name = attrText(value)
 		case unix.NFTA_SET_FLAGS:
-			s.flags = ad.Uint32()
+			s.flags = attrUint(value)
 			s.Flags, s.Map = setFlagText(s.flags), s.flags&unix.NFT_SET_MAP != 0
 		case unix.NFTA_SET_KEY_TYPE:
-			magic, ok := ad.Uint32(), false
+			magic, ok := uint32(attrUint(value)), false
 			if s.key, ok = keyTypeOf(magic); ok {
 				s.Type = s.key.String()
 			} else {
 				s.Type = fmt.Sprintf("type-%d", magic)
 			}
 		case unix.NFTA_SET_USERDATA:
-			s.Comment, _ = userdata.GetString(ad.Bytes(), userdata.NFTNL_UDATA_SET_COMMENT)
+			s.Comment, _ = userdata.GetString(value, userdata.NFTNL_UDATA_SET_COMMENT)
 		}
 	}
-	return s, ad.Err()
+	return s
 }
 
 // setFlags by their nft names (linux/netfilter/nf_tables.h), in nft's order.
 var setFlags = []struct {
-	bit  uint32
+	bit  uint64
 	name string
 }{
 	{unix.NFT_SET_CONSTANT, "constant"}, {unix.NFT_SET_INTERVAL, "interval"}, {unix.NFT_SET_TIMEOUT, "timeout"},
 	{unix.NFT_SET_EVAL, "dynamic"}, {unix.NFT_SET_OBJECT, "object"},
 }
 
-func setFlagText(flags uint32) string {
+func setFlagText(flags uint64) string {
 	var names []string
 	for _, f := range setFlags {
 		if flags&f.bit != 0 {
@@ -266,125 +250,147 @@ func setFlagText(flags uint32) string {
 	return strings.Join(names, ",")
 }
 
-func (k *Kernel) readCounters(ctx context.Context, r reading) error {
-	counters, err := k.counters(ctx, r.only)
-	for _, c := range counters {
-		if t := r.tables[c.table]; t != nil {
-			t.Counters = append(t.Counters, c.name)
+func (s *socket) elements(set kernelSet) ([]string, error) {
+	answers, err := s.dump(unix.NFT_MSG_GETSETELEM,
+		attribute{unix.NFTA_SET_ELEM_LIST_TABLE, set.table}, attribute{unix.NFTA_SET_ELEM_LIST_SET, set.Name})
+	if err != nil {
+		return nil, err
+	}
+	var elements []nftables.SetElement
+	for _, b := range answers {
+		for _, e := range attributes(nested(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
+			elements = append(elements, decodeElement(e))
 		}
 	}
-	for _, t := range r.tables {
-		slices.Sort(t.Counters)
-	}
-	return err
+	return decodeElements(set.key, set.flags&unix.NFT_SET_INTERVAL != 0, set.Map, elements), nil
 }
 
 // kernelCounter is a named counter.
 type kernelCounter struct {
 	Counter
-	table, name string
+	name string
 }
 
-// counters is a dump of its own because google/nftables 0.3 panics on objects of kinds that it does not know, and
-// the dump of all tables holds those of other programs.
-func (k *Kernel) counters(ctx context.Context, table string) ([]kernelCounter, error) {
-	messages, err := k.dump(ctx, unix.NFT_MSG_GETOBJ, table)
-	if err != nil {
-		return nil, err
-	}
+// counters of one table.
+func (s *socket) counters(table string) ([]kernelCounter, error) {
+	answers, err := s.dump(unix.NFT_MSG_GETOBJ, inTable(table)...)
 	var out []kernelCounter
-	for _, m := range messages {
-		c, isCounter, err := decodeCounter(m)
-		if err != nil {
-			return nil, err
+	for _, b := range answers {
+		if attrUint(nested(b, unix.NFTA_OBJ_TYPE)) != unix.NFT_OBJECT_COUNTER {
+			continue
 		}
-		if isCounter {
-			out = append(out, c)
-		}
+		data := nested(b, unix.NFTA_OBJ_DATA)
+		out = append(out, kernelCounter{name: attrText(nested(b, unix.NFTA_OBJ_NAME)), Counter: Counter{
+			Packets: attrUint(nested(data, unix.NFTA_COUNTER_PACKETS)), Bytes: attrUint(nested(data, unix.NFTA_COUNTER_BYTES)),
+		}})
 	}
-	return out, nil
+	return out, err
 }
 
-func decodeCounter(m netlink.Message) (c kernelCounter, isCounter bool, err error) {
-	ad, err := attributes(m)
-	if err != nil {
-		return c, false, err
-	}
-	var value expr.Counter
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.NFTA_OBJ_TABLE:
-			c.table = ad.String()
-		case unix.NFTA_OBJ_NAME:
-			c.name = ad.String()
-		case unix.NFTA_OBJ_TYPE:
-			isCounter = ad.Uint32() == unix.NFT_OBJECT_COUNTER
-		case unix.NFTA_OBJ_DATA:
-			if isCounter { // the kernel writes the type before the data (nf_tables_fill_obj_info)
-				ad.Do(func(b []byte) error { return expr.Unmarshal(unix.NFPROTO_INET, b, &value) })
-			}
-		}
-	}
-	c.Counter = Counter{value.Packets, value.Bytes}
-	return c, isCounter, ad.Err()
-}
-
-func (k *Kernel) readChains(ctx context.Context, r reading) error {
-	chains, err := r.c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+// addChains reads the chains of the tables, with their rules.
+func (s *socket) addChains(tables map[string]Table) error {
+	chains, err := s.dump(unix.NFT_MSG_GETCHAIN) // the kernel gives those of all tables, whatever is asked for
 	if err != nil {
 		return err
 	}
-	type place struct{ table, chain string }
-	index := map[place]int{}
-	for _, c := range chains {
-		if t := r.tables[c.Table.Name]; t != nil {
-			index[place{t.Name, c.Name}] = len(t.Chains)
-			t.Chains = append(t.Chains, Chain{Name: c.Name, Base: decodeBase(c)})
+	for _, b := range chains {
+		c := decodeChain(b)
+		if t, wanted := tables[c.table]; wanted {
+			t.Chains = append(t.Chains, c.Chain)
+			tables[c.table] = t
 		}
 	}
-	messages, err := k.dump(ctx, unix.NFT_MSG_GETRULE, r.only)
-	if err != nil {
-		return err
-	}
-	for _, m := range messages {
-		table, chain, decoded, err := decodeRule(m, r.tables)
+	d := decoder{}
+	for name, t := range tables {
+		rules, err := s.dump(unix.NFT_MSG_GETRULE, inTable(name)...)
 		if err != nil {
 			return err
 		}
-		if i, ok := index[place{table, chain}]; ok {
-			t := r.tables[table]
-			t.Chains[i].Rules = append(t.Chains[i].Rules, decoded)
+		index := map[string]int{}
+		for n, c := range t.Chains {
+			index[c.Name] = n
+		}
+		for _, b := range rules {
+			if n, found := index[attrText(nested(b, unix.NFTA_RULE_CHAIN))]; found {
+				t.Chains[n].Rules = append(t.Chains[n].Rules, d.rule(b))
+			}
 		}
 	}
 	return nil
 }
 
-// hooks of family inet by their numbers (linux/netfilter.h).
-var hooks = []string{"prerouting", "input", "forward", "output", "postrouting", "ingress"}
-
-func decodeBase(c *nftables.Chain) *Base {
-	if c.Hooknum == nil || c.Priority == nil {
-		return nil
-	}
-	b := &Base{Type: string(c.Type), Priority: int32(*c.Priority), Policy: "accept", Hook: fmt.Sprint(*c.Hooknum)}
-	if int(*c.Hooknum) < len(hooks) {
-		b.Hook = hooks[*c.Hooknum]
-	}
-	if c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
-		b.Policy = "drop"
-	}
-	return b
+type kernelChain struct {
+	Chain
+	table string
 }
 
-// attributes decodes the attributes of a message, whose numbers are big-endian in nf_tables.
-func attributes(m netlink.Message) (*netlink.AttributeDecoder, error) {
-	const nfgenmsg = 4 // bytes of struct nfgenmsg
-	if len(m.Data) < nfgenmsg {
-		return nil, fmt.Errorf("a message of %d bytes from the kernel", len(m.Data))
+// hooks by their numbers (linux/netfilter.h).
+var hooks = []string{"prerouting", "input", "forward", "output", "postrouting", "ingress"}
+
+func decodeChain(b []byte) kernelChain {
+	var c kernelChain
+	base := Base{Policy: "accept"}
+	for kind, value := range attributes(b) {
+		switch kind {
+		case unix.NFTA_CHAIN_TABLE:
+			c.table = attrText(value)
+		case unix.NFTA_CHAIN_NAME:
+			c.Name = attrText(value)
+		case unix.NFTA_CHAIN_TYPE:
+			base.Type = attrText(value)
+		case unix.NFTA_CHAIN_POLICY:
+			if attrUint(value) == uint64(nftables.ChainPolicyDrop) {
+				base.Policy = "drop"
+			}
+		case unix.NFTA_CHAIN_HOOK:
+			c.Base = &base
+			n := attrUint(nested(value, unix.NFTA_HOOK_HOOKNUM))
+			base.Hook = fmt.Sprint(n)
+			if n < uint64(len(hooks)) {
+				base.Hook = hooks[n]
+			}
+			base.Priority = int32(attrUint(nested(value, unix.NFTA_HOOK_PRIORITY)))
+		}
 	}
-	ad, err := netlink.NewAttributeDecoder(m.Data[nfgenmsg:])
-	if err == nil {
-		ad.ByteOrder = binary.BigEndian
+	return c
+}
+
+// part reads of a table what another one names. The error is ENOENT when something of it does not exist.
+func (s *socket) part(like Table) (Table, error) {
+	t, err := s.tableFlags(like.Name)
+	if err != nil {
+		return t, err
 	}
-	return ad, err
+	for _, set := range like.Sets {
+		answers, err := s.request(unix.NFPROTO_INET, unix.NFT_MSG_GETSET, 0,
+			attribute{unix.NFTA_SET_TABLE, like.Name}, attribute{unix.NFTA_SET_NAME, set.Name})
+		if err != nil {
+			return t, err
+		}
+		if err := s.addSets(&t, answers); err != nil {
+			return t, err
+		}
+	}
+	d := decoder{}
+	for _, chain := range like.Chains {
+		in := []attribute{{unix.NFTA_CHAIN_TABLE, like.Name}, {unix.NFTA_CHAIN_NAME, chain.Name}}
+		answers, err := s.request(unix.NFPROTO_INET, unix.NFT_MSG_GETCHAIN, 0, in...)
+		if err != nil {
+			return t, err
+		}
+		for _, b := range answers {
+			t.Chains = append(t.Chains, decodeChain(b).Chain)
+		}
+		in = []attribute{{unix.NFTA_RULE_TABLE, like.Name}, {unix.NFTA_RULE_CHAIN, chain.Name}}
+		if answers, err = s.dump(unix.NFT_MSG_GETRULE, in...); err != nil {
+			return t, err
+		}
+		last := &t.Chains[len(t.Chains)-1]
+		for _, b := range answers {
+			last.Rules = append(last.Rules, d.rule(b))
+		}
+	}
+	// A counter's rule refers to it, so that it exists with its rule.
+	t.Counters = like.Counters
+	return t, nil
 }

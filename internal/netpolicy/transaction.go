@@ -1,6 +1,7 @@
 package netpolicy
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,21 +47,19 @@ func (tx *transaction) String() string {
 }
 
 // commit sends the batches.
-func (tx *transaction) commit(conn func() *nftables.Conn) error {
+func (tx *transaction) commit(ctx context.Context, k *Kernel) error {
 	if tx.err != nil {
 		return tx.err
 	}
-	for _, batch := range [][]operation{tx.ops[:tx.ahead], tx.ops[tx.ahead:]} {
-		if len(batch) == 0 {
+	for _, ops := range [][]operation{tx.ops[:tx.ahead], tx.ops[tx.ahead:]} {
+		if len(ops) == 0 {
 			continue
 		}
-		c := conn()
-		for _, op := range batch {
-			if err := op.apply(c); err != nil {
-				return err
-			}
+		b, err := encode(ops)
+		if err != nil {
+			return err
 		}
-		if err := c.Flush(); err != nil {
+		if err := k.apply(ctx, b); err != nil {
 			return err
 		}
 	}

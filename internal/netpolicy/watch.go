@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,51 +23,47 @@ type Event struct {
 
 // Watcher receives the changes of all rules in the namespace, whoever makes them.
 type Watcher struct {
-	conn *netlink.Conn
+	socket *socket
 }
 
 // Watch begins to receive; what was committed before is not reported. The caller closes the watcher.
 func (k *Kernel) Watch() (*Watcher, error) {
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: k.netns})
+	s, err := k.open(context.Background())
 	if err != nil {
 		return nil, explain("watch nftables", err)
 	}
-	for _, err := range []error{c.SetReadBuffer(socketBuffer), c.JoinGroup(unix.NFNLGRP_NFTABLES)} {
+	for _, err := range []error{s.conn.SetDeadline(time.Time{}), s.conn.JoinGroup(unix.NFNLGRP_NFTABLES)} {
 		if err != nil {
-			c.Close()
+			s.close()
 			return nil, explain("watch nftables", err)
 		}
 	}
-	return &Watcher{c}, nil
+	return &Watcher{s}, nil
 }
 
 // Close ends a Next that waits.
-func (w *Watcher) Close() error { return w.conn.Close() }
+func (w *Watcher) Close() error { return w.socket.close() }
 
 // Next waits for a transaction. The error is os.ErrClosed after Close, or that of the context.
 func (w *Watcher) Next(ctx context.Context) (Event, error) {
-	stop := context.AfterFunc(ctx, func() { w.conn.Close() })
+	stop := context.AfterFunc(ctx, func() { w.socket.close() })
 	defer stop()
 	var e Event
 	seen := map[string]bool{}
 	for {
-		messages, err := w.conn.Receive()
+		messages, err := w.socket.receive()
 		switch {
 		case ctx.Err() != nil:
 			return Event{}, ctx.Err()
 		case errors.Is(err, unix.ENOBUFS):
 			return Event{Lost: true}, nil
-		case errors.Is(err, os.ErrClosed) || errors.Is(err, unix.EBADF):
+		case errors.Is(err, os.ErrClosed):
 			return Event{}, os.ErrClosed
 		case err != nil:
 			return Event{}, fmt.Errorf("cannot receive the changes of nftables: %w", err)
 		}
 		for _, m := range messages {
-			done, err := e.add(m, seen)
-			if err != nil {
-				return Event{}, err
-			}
-			if done {
+			if e.add(m, seen) {
 				return e, nil
 			}
 		}
@@ -75,38 +71,29 @@ func (w *Watcher) Next(ctx context.Context) (Event, error) {
 }
 
 // add reads one message of a transaction; the last one names the generation that it made.
-func (e *Event) add(m netlink.Message, seen map[string]bool) (done bool, err error) {
-	kind := uint16(m.Header.Type) & 0xff
-	if uint16(m.Header.Type)>>8 != unix.NFNL_SUBSYS_NFTABLES {
-		return false, nil
+func (e *Event) add(m message, seen map[string]bool) (done bool) {
+	if m.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.data) == 0 {
+		return false
 	}
-	ad, err := attributes(m)
-	if err != nil {
-		return false, err
-	}
-	if kind == unix.NFT_MSG_NEWGEN {
-		for ad.Next() {
-			switch ad.Type() {
+	if m.Type&0xff == unix.NFT_MSG_NEWGEN {
+		for kind, value := range attributes(m.attributes()) {
+			switch kind {
 			case unix.NFTA_GEN_PROC_PID:
-				e.PID = ad.Uint32()
+				e.PID = uint32(attrUint(value))
 			case unix.NFTA_GEN_PROC_NAME:
-				e.Process = ad.String()
+				e.Process = attrText(value)
 			}
 		}
-		return true, ad.Err()
+		return true
 	}
-	if m.Data[0] != unix.NFPROTO_INET {
-		return false, nil
+	if m.data[0] != unix.NFPROTO_INET {
+		return false
 	}
-	for ad.Next() {
-		// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE and NFTA_OBJ_TABLE
-		// are all attribute 1.
-		if ad.Type() == unix.NFTA_TABLE_NAME {
-			if name := ad.String(); !seen[name] {
-				seen[name] = true
-				e.Tables = append(e.Tables, name)
-			}
-		}
+	// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE and NFTA_OBJ_TABLE
+	// are all attribute 1.
+	if name := attrText(nested(m.attributes(), unix.NFTA_TABLE_NAME)); name != "" && !seen[name] {
+		seen[name] = true
+		e.Tables = append(e.Tables, name)
 	}
-	return false, ad.Err()
+	return false
 }

@@ -3,7 +3,6 @@ package netpolicy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -123,49 +122,4 @@ func TestRestore(t *testing.T) {
 	if list := w.host.run("nft", "list", "tables"); strings.Contains(list, LockdownTable) {
 		t.Error("the lockdown is left")
 	}
-}
-
-// BenchmarkRestore: how long after a flush a thousand isolated instances are cut
-// off again, and how long until their policies are back, against nft -f of the
-// same text.
-func BenchmarkRestore(b *testing.B) {
-	n := newNetNS(b)
-	r := Rules{Layout: Shared}
-	for i := range 1000 {
-		p := Policy{Name: fmt.Sprintf("i%d", i), UID: uint32(61000 + i), Port: uint16(9000 + i), Isolated: true}
-		for j := range 8 {
-			p.Allow = append(p.Allow, allow(fmt.Sprintf("11.%d.%d.%d/28", i>>8, i&255, j*32))...)
-		}
-		r.Policies = append(r.Policies, p)
-	}
-	tables, err := r.Tables()
-	if err != nil {
-		b.Fatal(err)
-	}
-	text := ""
-	for _, t := range tables {
-		text += t.String()
-	}
-	var cut, whole, nft time.Duration
-	for b.Loop() {
-		n.ensure(tables...)
-		w := n.watch()
-		n.run("nft", "flush", "ruleset")
-		n.next(w)
-		w.Close()
-		began := time.Now()
-		n.ensure(r.Lockdown())
-		cut += time.Since(began)
-		if _, err := n.kernel.Restore(b.Context(), r); err != nil {
-			b.Fatal(err)
-		}
-		whole += time.Since(began)
-		n.run("nft", "flush", "ruleset")
-		began = time.Now()
-		n.nft(text)
-		nft += time.Since(began)
-	}
-	b.ReportMetric(float64(cut.Milliseconds())/float64(b.N), "cut-off-ms")
-	b.ReportMetric(float64(whole.Milliseconds())/float64(b.N), "restored-ms")
-	b.ReportMetric(float64(whole)/float64(nft), "restored/nft-f")
 }

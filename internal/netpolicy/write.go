@@ -80,6 +80,49 @@ func (k *Kernel) Ensure(ctx context.Context, tables ...Table) ([]Change, error) 
 	return changes, errors.Join(errs...)
 }
 
+// EnsurePart is Ensure of the tables that one instance needs before it starts (see [Rules.TablesOf]). It reads only what
+// that instance's packets pass, which with a thousand others in the same tables is a fraction; where anything of it
+// differs, the tables are read and written whole. It remembers nothing: the kernel is asked each time.
+func (k *Kernel) EnsurePart(ctx context.Context, r Rules, name string) ([]Change, error) {
+	if held, err := k.HoldsPart(ctx, r, name); held || err != nil {
+		return nil, err
+	}
+	tables, err := r.TablesOf(name)
+	if err != nil {
+		return nil, err
+	}
+	return k.Ensure(ctx, tables...)
+}
+
+// HoldsPart reports whether the kernel holds all that the packets of an instance have to pass.
+func (k *Kernel) HoldsPart(ctx context.Context, r Rules, name string) (bool, error) {
+	parts, err := r.partsOf(name)
+	if err != nil {
+		return false, err
+	}
+	held, err := k.holds(ctx, parts)
+	return held, explain("read tables", err)
+}
+
+// holds compares parts of tables.
+func (k *Kernel) holds(ctx context.Context, parts []Table) (held bool, err error) {
+	err = k.steady(ctx, func(s *socket) error {
+		held = false
+		for _, want := range parts {
+			have, err := s.part(want)
+			if errors.Is(err, unix.ENOENT) || err == nil && Diff(want, have) != "" {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		held = true
+		return nil
+	})
+	return held, err
+}
+
 // Delete removes tables of opencoded's. One that does not exist is no error, one without the marker is.
 func (k *Kernel) Delete(ctx context.Context, names ...string) error {
 	var errs []error
@@ -102,7 +145,7 @@ func (k *Kernel) delete(ctx context.Context, name string) error {
 	}
 	tx := newTransaction(name)
 	tx.deleteTable()
-	if err := tx.commit(k.sender(ctx)); !errors.Is(err, os.ErrNotExist) {
+	if err := tx.commit(ctx, k); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -125,7 +168,7 @@ func missingTable(want Table) string { return fmt.Sprintf("table inet %s missing
 // write sends one batch; a table that somebody sent to sleep is woken first.
 func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, fresh bool) error {
 	if !found {
-		return replacement(nil, want, false).commit(k.sender(ctx))
+		return replacement(nil, want, false).commit(ctx, k)
 	}
 	if !have.marked() {
 		return foreign(want.Name)
@@ -133,7 +176,7 @@ func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, 
 	if have.Flags != "" {
 		tx := newTransaction(want.Name)
 		tx.wakeTable()
-		if err := tx.commit(k.sender(ctx)); err != nil {
+		if err := tx.commit(ctx, k); err != nil {
 			return err
 		}
 	}
@@ -141,7 +184,7 @@ func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, 
 	if tx.err != nil { // a hand-made element that cannot be named to delete it
 		tx = replacement(&have, want, true)
 	}
-	return tx.commit(k.sender(ctx))
+	return tx.commit(ctx, k)
 }
 
 // retriable reports whether a batch failed because it was made for a table that somebody else has changed since.

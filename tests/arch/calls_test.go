@@ -43,7 +43,7 @@ func TestPureCodeHasNoClock(t *testing.T) {
 
 // netlinkFiles are the half of netpolicy that talks to the kernel. Whatever else
 // is in the package prints, compares and decides, and would do so on any machine.
-var netlinkFiles = []string{"kernel.go", "watch.go", "input.go", "read.go", "write.go", "decode.go", "codec.go", "transaction.go", "errors.go", "element.go", "field.go", "statement.go"}
+var netlinkFiles = []string{"kernel.go", "socket.go", "batch.go", "watch.go", "input.go", "read.go", "write.go", "decode.go", "codec.go", "transaction.go", "errors.go", "element.go", "field.go", "statement.go"}
 
 // TestNetpolicyHalves keeps the rulesets themselves free of netlink.
 func TestNetpolicyHalves(t *testing.T) {
