@@ -18,7 +18,8 @@ func (a *app) daemon() *cobra.Command {
 		Long: `Put the egress rules of the last apply back whenever something else changes or
 removes them: nft flush ruleset, a restart of nftables.service, firewalld or ufw,
 an edit by hand. Where a table is missing, the isolated instances are cut off
-first, and what was found is logged. opencoded.service runs it.`,
+first, and what was found is logged. Socket directories that instances are allowed,
+and that appear or are replaced, are bound into them. opencoded.service runs it.`,
 		Args: exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 {

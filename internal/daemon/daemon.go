@@ -36,6 +36,7 @@ func Run(ctx context.Context, log *zap.Logger) error {
 	if _, err := notify.SdNotify(false, notify.SdNotifyReady+"\nSTATUS="+k.status()); err != nil {
 		log.Warn("cannot tell systemd of being ready", zap.Error(err))
 	}
+	go keepSockets(ctx, log)
 	k.keep(ctx, events(ctx, log, watcher), accounts)
 	_, _ = notify.SdNotify(false, notify.SdNotifyStopping)
 	return nil

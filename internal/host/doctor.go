@@ -56,6 +56,7 @@ func (h *Host) Doctor(ctx context.Context, s *Survey) ([]Diagnosis, error) {
 			return nil, err
 		}
 		d.unprotected(t, states[n].PID)
+		d.sockets(t, states[n].PID)
 	}
 	return d.out, nil
 }
@@ -211,6 +212,16 @@ func (d *doctor) unprotected(t *plan.Target, pid uint32) {
 		if !bytes.Contains(mounted, []byte(point)) {
 			d.say(t.Instance.Name, "problem", "look at it, then: systemctl restart "+t.Instance.ServiceName(),
 				"%s has appeared since the server started: the agent can write it until the next start", p)
+		}
+	}
+}
+
+// sockets names allowed sockets that the running server does not see.
+func (d *doctor) sockets(t *plan.Target, pid uint32) {
+	for _, p := range sandbox.BoundSockets(t.Instance) {
+		if pid != 0 && staleSocket(pid, p) {
+			d.say(t.Instance.Name, "problem", "systemctl enable --now opencoded, which sees to it",
+				"%s is not the one that was there when the server started: the instance does not see it", p)
 		}
 	}
 }

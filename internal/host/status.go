@@ -93,6 +93,9 @@ func (h *Host) status(ctx context.Context, s *Survey, t *plan.Target, out *Statu
 	}
 	if out.State == "failed" || out.State == "restarting" {
 		out.Detail = u.Result
+		if out.State == "failed" && u.Restarts > 0 {
+			out.Detail += fmt.Sprintf(", given up after %d restarts (systemctl reset-failed %s, or apply, once it is mended)", u.Restarts, i.ServiceName())
+		}
 	}
 	return nil
 }

@@ -45,11 +45,24 @@ func Desire(inv *instance.Inventory, facts Facts) (Desired, document.Diagnostics
 		policies = append(policies, b.t.Policy)
 	}
 	d.Files = []File{{Path: KeyFile, Mode: 0o600, Content: string(facts.Key), Quiet: secretContent}}
+	d.sockets(inv)
 	d.rules(netpolicy.Rules{Layout: netpolicy.Layout(inv.Host.EgressLayout), Policies: policies}, &problems)
 	return d, problems
 }
 
 const secretContent = "secret, not shown"
+
+// sockets adds the list of what may have to be bound again.
+func (d *Desired) sockets(inv *instance.Inventory) {
+	allowed := map[string][]string{}
+	for _, i := range inv.Enabled() {
+		if paths := sandbox.BoundSockets(i); len(paths) > 0 {
+			allowed[i.Name] = paths
+		}
+	}
+	text, _ := json.MarshalIndent(allowed, "", "\t") // strings alone
+	d.Files = append(d.Files, File{Path: SocketsFile, Mode: 0o600, Content: string(text) + "\n", Quiet: "compiled form of the allowed sockets"})
+}
 
 // rules adds the tables, and the compiled policies from which they can be made
 // again.

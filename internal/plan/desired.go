@@ -22,6 +22,9 @@ const (
 	// PoliciesFile is the compiled egress policy: what `opencoded net ensure`
 	// loads without a daemon and without a valid inventory.
 	PoliciesFile = instance.DataDir + "/egress.json"
+	// SocketsFile is the compiled list of allowed socket paths, for whoever binds
+	// them anew while instances run.
+	SocketsFile = instance.DataDir + "/sockets.json"
 	// KeyFile is the key of the generation hashes.
 	KeyFile = instance.DataDir + "/generation.key"
 	// FragmentDir holds the systemd-sysusers fragments, one an instance.

@@ -46,6 +46,12 @@ func base(i *instance.Instance, path string) string {
 	return found
 }
 
+// BoundSockets are the allowed sockets that are bound into the instance because it
+// does not see them anyway.
+func BoundSockets(i *instance.Instance) []string {
+	return slices.DeleteFunc(slices.Clone(i.Sandbox.UnixSockets), func(p string) bool { return base(i, p) != "" })
+}
+
 // Repository is how git has laid out a project.
 type Repository struct {
 	File   bool   // .git is a file: the project is a worktree or a submodule

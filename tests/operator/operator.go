@@ -106,6 +106,7 @@ func NothingToDo(t testing.TB) {
 
 // Row is one row of `opencoded status --json`.
 type Row struct {
+	Detail   string `json:"detail"`
 	Instance string
 	State    string
 	PID      int

@@ -37,6 +37,8 @@ var scenarios = []struct {
 	{"egress-kept", egressKept},
 	{"blocked", blockedPolicy},
 	{"postgres-socket", postgresSocket},
+	{"sockets-come-and-go", socketsComeAndGo},
+	{"nothing-is-left", nothingIsLeft},
 	{"config-lock", configLock},
 	{"protected-files", protectedFiles},
 	{"credentials", credentials},

@@ -83,7 +83,7 @@ func received(t *testing.T, address string) int {
 const roleVariable = "OPENCODED_SCENARIO_ROLE"
 
 // play serves until it is killed. Roles: "web ADDRESS…" answers HTTP with
-// "hello", on an abstract Unix socket too ("@NAME"), "dns ADDRESS ANSWER" answers every question for an IPv4 address.
+// "hello", on a Unix socket too ("/PATH" or "@NAME"), "dns ADDRESS ANSWER" answers every question for an IPv4 address.
 func play(role string) error {
 	f := strings.Fields(role)
 	if f[0] == "dns" {
@@ -92,7 +92,7 @@ func play(role string) error {
 	failed := make(chan error)
 	for _, a := range f[1:] {
 		network := "tcp"
-		if strings.HasPrefix(a, "@") {
+		if strings.HasPrefix(a, "@") || strings.HasPrefix(a, "/") {
 			network = "unix"
 		}
 		l, err := net.Listen(network, a)
