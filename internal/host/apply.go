@@ -329,7 +329,7 @@ func (r *run) service(ctx context.Context, l plan.Lane) {
 	if err == nil {
 		patience := i.StartTimeout
 		if l.Action == plan.ActNone || l.Action == plan.ActUpdate {
-			patience = min(patience, runningTimeout) // it is up already
+			patience = r.h.patience(ctx, i, r.s.Inventory.Host.UnitDir)
 		}
 		r.watch(Event{Instance: l.Instance, State: "waiting for health"})
 		var health Health
@@ -343,6 +343,16 @@ func (r *run) service(ctx context.Context, l plan.Lane) {
 	}
 	out.Took = time.Since(began)
 	r.done(out, "healthy")
+}
+
+// patience is how long a server that runs already may take to answer: what is left of
+// its start, for another apply may have started it just now.
+func (h *Host) patience(ctx context.Context, i *instance.Instance, unitDir string) time.Duration {
+	u, err := h.unit(ctx, i.ServiceName(), unitDir)
+	if err != nil {
+		return runningTimeout
+	}
+	return min(i.StartTimeout, max(runningTimeout, i.StartTimeout-time.Since(u.Since)))
 }
 
 func (r *run) record(o Outcome) {

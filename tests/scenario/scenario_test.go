@@ -39,6 +39,7 @@ var scenarios = []struct {
 	{"postgres-socket", postgresSocket},
 	{"sockets-come-and-go", socketsComeAndGo},
 	{"nothing-is-left", nothingIsLeft},
+	{"configuration-holds", configurationHolds},
 	{"config-lock", configLock},
 	{"protected-files", protectedFiles},
 	{"credentials", credentials},

@@ -83,11 +83,15 @@ func received(t *testing.T, address string) int {
 const roleVariable = "OPENCODED_SCENARIO_ROLE"
 
 // play serves until it is killed. Roles: "web ADDRESS…" answers HTTP with
-// "hello", on a Unix socket too ("/PATH" or "@NAME"), "dns ADDRESS ANSWER" answers every question for an IPv4 address.
+// "hello", on a Unix socket too ("/PATH" or "@NAME"), "dns ADDRESS ANSWER" answers every question for an IPv4 address, "model
+// ADDRESS" is a language model that wants to run what it is asked to.
 func play(role string) error {
 	f := strings.Fields(role)
 	if f[0] == "dns" {
 		return serveDNS(f[1], net.ParseIP(f[2]).To4())
+	}
+	if f[0] == "model" {
+		return serveModel(f[1])
 	}
 	failed := make(chan error)
 	for _, a := range f[1:] {
