@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opencoded/opencoded/internal/netpolicy"
+	"github.com/opencoded/opencoded/internal/instance"
 	"github.com/opencoded/opencoded/internal/plan"
 )
 
