@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/opencoded/opencoded/internal/netpolicy"
 	"github.com/opencoded/opencoded/internal/instance"
+	"github.com/opencoded/opencoded/internal/netpolicy"
 	"github.com/opencoded/opencoded/internal/plan"
 )
 

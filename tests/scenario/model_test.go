@@ -87,7 +87,9 @@ func (a *agent) ask(t *testing.T, by, command string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var message struct{ Info struct{ Error json.RawMessage } }
+	var message struct {
+		Info struct{ Error json.RawMessage }
+	}
 	if err := a.Call(t.Context(), http.MethodPost, "/session/"+a.Session()+"/message", string(body), &message); err != nil {
 		return err.Error()
 	}
