@@ -81,6 +81,13 @@ func (f *composition) compose(bundle config.Bundle, project string, problems *do
 	})
 	problems.AddAll(found)
 	problems.Sort()
+	if f.strict { // what reading has found too
+		for i := range *problems {
+			if (*problems)[i].Severity == document.Warning {
+				(*problems)[i].Severity = document.Error
+			}
+		}
+	}
 	return out, nil
 }
 

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,7 +35,8 @@ agents, commands and skills beside it.
 
 An unknown key is an error: opencode drops it without a word. What opencode accepts
 but surely was not meant is a warning, with --strict an error. --fix repairs in
-place, in JSON files, what can be meant in one way only; comments stay.`,
+place, in JSON files and in heads of markdown files, what can be meant in one way only;
+comments stay.`,
 		Example: "  opencoded config validate team.toml mcp.jsonc\n  opencoded config validate --fix ~/.config/opencode\n  opencoded config validate ~/src",
 		Args:    atLeast(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -86,12 +89,8 @@ func (a *app) checked(subjects []subject, problems document.Diagnostics, repaire
 		}
 		return nil
 	}
-	for _, s := range subjects {
-		for _, file := range s.files {
-			if n := repaired[file]; n > 0 {
-				fmt.Fprintf(a.out, "%s: %s\n", file, count(n, "repair", "repairs"))
-			}
-		}
+	for _, file := range slices.Sorted(maps.Keys(repaired)) {
+		fmt.Fprintf(a.out, "%s: %s\n", file, count(repaired[file], "repair", "repairs"))
 	}
 	what := count(len(subjects), "configuration", "configurations")
 	if len(subjects) == 1 {
@@ -108,9 +107,19 @@ func (a *app) checked(subjects []subject, problems document.Diagnostics, repaire
 	return nil
 }
 
-// repair applies the repairs of a subject to its JSON files. An edit that does
+// repair applies the repairs of a subject to its JSON files, and to the heads of its
+// markdown files. An edit that does
 // not fit, because another came before it, is left to the next run.
 func repair(s subject, fixes []config.Fix, repaired map[string]int) error {
+	for _, f := range fixes {
+		if f.Whole == nil {
+			continue
+		}
+		if err := tree.Replace(f.Pos.File, f.Whole); err != nil {
+			return fmt.Errorf("cannot write %s: %w", f.Pos.File, err)
+		}
+		repaired[f.Pos.File] = 1
+	}
 	for _, file := range s.files {
 		if filepath.Ext(file) == ".toml" {
 			continue
@@ -121,7 +130,7 @@ func repair(s subject, fixes []config.Fix, repaired map[string]int) error {
 		}
 		n := 0
 		for _, f := range fixes {
-			if f.Pos.File != file {
+			if f.Pos.File != file || f.Whole != nil {
 				continue
 			}
 			if edited, err := document.EditJSON(data, []document.Edit{f.Edit}); err == nil {

@@ -38,8 +38,9 @@ type Output struct {
 
 // Fix repairs one finding in the file that it is about.
 type Fix struct {
-	Pos  document.Pos
-	Edit document.Edit
+	Pos   document.Pos
+	Edit  document.Edit
+	Whole []byte // instead of an edit: what the file shall hold
 }
 
 // Compose merges the layers, checks the result and writes it. With an error
@@ -47,6 +48,7 @@ type Fix struct {
 func Compose(in Input) (Output, document.Diagnostics) {
 	c := composer{in: in}
 	c.out.Files = in.Bundle.files
+	c.out.Fixes = slices.Clone(in.Bundle.mended)
 	c.main()
 	c.terminal()
 	if in.Strict {
@@ -208,7 +210,7 @@ func (c *composer) validate(s *schema.Schema, t *document.Table) {
 
 func (c *composer) fix(pos document.Pos, e document.Edit) {
 	e.Path = slices.Clone(e.Path)
-	c.out.Fixes = append(c.out.Fixes, Fix{pos, e})
+	c.out.Fixes = append(c.out.Fixes, Fix{Pos: pos, Edit: e})
 }
 
 // instructions names what a project instructs by absolute path. A wrong type is

@@ -51,6 +51,7 @@ type Bundle struct {
 	// agents and commands in files, as it does where the configuration is locked.
 	LayersLast bool
 
+	mended []Fix           // heads of files that opencode would have to repair
 	copied map[string]bool // references that lead to files
 
 	incomplete bool // something could not be read: what refers to it is no mistake

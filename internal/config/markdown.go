@@ -164,6 +164,9 @@ func (l *loader) markdown(k *kind, e document.Entry, file string, c Content, to 
 	l.checkHead(doc, m)
 	if m.Mended != "" {
 		c.Data = []byte(m.Mended)
+		if m.Meant {
+			l.bundle.mended = append(l.bundle.mended, Fix{Pos: document.Pos{File: file}, Whole: c.Data})
+		}
 	}
 	l.add(doc, to, c)
 }

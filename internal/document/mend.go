@@ -65,10 +65,11 @@ func (m mended) original(p Pos) Pos {
 
 // findings are warnings for the values that opencode takes otherwise than they
 // stand. There are none where nobody can say what it takes: its YAML reader goes
-// on behind a list or table that ends, as no other does.
-func (m mended) findings() Diagnostics {
-	var out Diagnostics
+// on behind a list or table that ends, as no other does. The second result is true
+// where no value is meant otherwise than opencode takes it.
+func (m mended) findings() (out Diagnostics, meant bool) {
 	found := false
+	meant = true
 	for _, v := range m.values {
 		alone := yamlReader{}
 		t := alone.document([]byte(v.lines))
@@ -76,17 +77,18 @@ func (m mended) findings() Diagnostics {
 		text, _ := (&yamlReader{}).document([]byte(first)).Get(v.key).Text()
 		switch {
 		case alone.invalid && strings.ContainsAny(v.text[:1], "[{?"):
-			return nil
+			return nil, false
 		case alone.invalid:
 			found = true
 			out.Add(Warning, v.pos, "put the value into quotes",
 				"%s is not valid YAML: opencode takes it for text when it first reads the file, and drops the whole head after that", v.key)
 		case t.Get(v.key) != nil && text != v.text:
+			meant = false
 			out.Add(Warning, v.pos, "put the value that is not valid YAML into quotes", "%s: opencode takes it for text, because of another value", v.key)
 		}
 	}
 	if !found {
-		return nil
+		return nil, false
 	}
-	return out
+	return out, meant
 }

@@ -19,6 +19,7 @@ type Markdown struct {
 	// Mended is the whole file in valid YAML, where opencode has to repair its head,
 	// which it does once: at the next reading the head would be empty.
 	Mended string
+	Meant  bool // Mended says what whoever wrote the head must have meant
 }
 
 // ParseMarkdown reads a markdown file with a head. Without one the whole file is
@@ -47,7 +48,7 @@ func ParseMarkdown(file string, data []byte) (Markdown, Diagnostics) {
 		if again, ok := mend(file, head); ok {
 			second := yamlReader{file: file, mended: &again}
 			if t := second.document([]byte(again.text)); len(second.problems) == 0 {
-				if warnings = again.findings(); warnings != nil {
+				if warnings, m.Meant = again.findings(); warnings != nil {
 					y, v = second, t
 					m.Mended = "---" + again.text + "\n---\n" + m.Body
 				}
