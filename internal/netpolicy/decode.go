@@ -20,6 +20,7 @@ type unknown struct {
 
 // known makes an empty expression for each kernel name that built rules use.
 var known = map[string]func() expr.Any{
+	"bitwise": func() expr.Any { return &expr.Bitwise{} },
 	"cmp":     func() expr.Any { return &expr.Cmp{} },
 	"ct":      func() expr.Any { return &expr.Ct{} },
 	"fib":     func() expr.Any { return &expr.Fib{} },
@@ -86,6 +87,11 @@ func decodeStatements(list []expr.Any) []Statement {
 func decodeStatement(list []expr.Any) (Statement, int) {
 	if s := simpleStatement(list[0]); s != nil && written(s, list) == 1 {
 		return s, 1
+	}
+	for name := range stateBits {
+		if s := (State{Name: name}); written(s, list) > 0 {
+			return s, written(s, list)
+		}
 	}
 	for n, key := range keys {
 		loads := keyLoads[n]

@@ -7,9 +7,10 @@
 //
 // Four rules hold everywhere:
 //
-//   - Packets are matched positively, by the numeric UID of the socket that sends them. A packet without a socket
-//     (neighbour discovery, resets, forwarded traffic) breaks "meta skuid" and so is never touched; the negative
-//     form "meta skuid != UID accept" would drop it.
+//   - Packets are matched positively, by the numeric UID of the socket that sends them, which is that of the process
+//     that made the socket. A packet without a socket (neighbour discovery, resets, forwarded traffic) breaks
+//     "meta skuid" and so is never touched; the negative form "meta skuid != UID accept" would drop it. Neither is
+//     one of a socket that its program has closed, see block.
 //   - A table is changed in one netlink batch, in such an order that no packet sees a half-written policy and that
 //     no count of blocked packets is lost (see [Kernel.Ensure]).
 //   - Only tables that carry the marker (see [Table]) are ever changed or deleted.

@@ -260,19 +260,29 @@ func (p Policy) allowed() []allowSet {
 //
 // TCP is rejected with a reset: an ICMP error that arrives while connect() still holds the socket is only noted
 // (tcp_v6_err in net/ipv6/tcp_ipv6.c), and the connect fails after the first retransmission. Measured: 1.03 s over
-// v6 with icmpx alone, at once with a reset. The reset also ends a flow that was open before the policy.
+// v6 with icmpx alone, at once with a reset.
+//
+// A connection that was open before the policy narrowed is reset even where packets are dropped. What its socket has
+// not sent yet would get out otherwise: once the program has closed it, the kernel goes on sending by itself, with
+// nobody's user id on the packets (sock_orphan, __tcp_close in net/ipv4/tcp.c). Measured: all of 70 kB written after the
+// change. The first blocked packet resets, and the rest is gone with the socket. What is left: a peer that has shut its
+// window, and a program that closes before the kernel probes it, 0.2 s to 2 minutes; then the rest goes out once
+// the window opens (measured: 640 kB). systemd's filter knows such packets by their control group; it would drop the
+// reset, so that is left out beside it.
 func block(p Policy) []Rule {
 	log := func(prefix string) Rule { return rule(Limit{p.logRate(), logBurst}, Log{prefix}) }
-	count := Count{p.counter()}
+	count, tcp, reset := Count{p.counter()}, Match{"meta l4proto", "tcp"}, RejectWith{"tcp reset"}
 	switch {
 	case p.Report:
 		return []Rule{log(ReportPrefix(p.Name)), rule(count, accept)}
-	case p.OnBlock != Reject:
+	case p.OnBlock != Reject && p.Filtered:
 		return []Rule{log(LogPrefix(p.Name)), rule(count, drop)}
+	case p.OnBlock != Reject:
+		return []Rule{log(LogPrefix(p.Name)), rule(count), note("open since before", tcp, State{"established"}, reset), rule(drop)}
 	}
 	rules := []Rule{log(LogPrefix(p.Name)), rule(count)}
 	if !p.Filtered {
-		rules = append(rules, rule(Match{"meta l4proto", "tcp"}, RejectWith{"tcp reset"}))
+		rules = append(rules, rule(tcp, reset))
 	}
 	return append(rules, rule(RejectWith{"icmpx admin-prohibited"}))
 }

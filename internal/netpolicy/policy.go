@@ -46,7 +46,8 @@ type Policy struct {
 type OnBlock string
 
 const (
-	// Drop discards without a word: TCP connects hang until their timeout. UDP sends fail with EPERM.
+	// Drop discards without a word: TCP connects hang until their timeout. UDP sends fail with EPERM. A flow that was
+	// open before the policy is reset (ECONNRESET), unless it is a [Policy.Filtered] instance's: that hangs.
 	Drop OnBlock = "drop"
 	// Reject fails at once: TCP with a reset (ECONNREFUSED, ECONNRESET on a flow that was open), everything else,
 	// and TCP of a [Policy.Filtered] instance, with ICMP "administratively prohibited" (EHOSTUNREACH, EACCES over

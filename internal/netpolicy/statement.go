@@ -27,6 +27,9 @@ type Lookup struct{ Key, Set string }
 // VMap goes where a verdict map says; without a matching element the next rule follows.
 type VMap struct{ Key, Map string }
 
+// State matches packets of connections in a state of connection tracking: "established".
+type State struct{ Name string }
+
 // Limit matches Burst packets at once and Rate after that.
 type Limit struct {
 	Rate  Rate
@@ -60,6 +63,7 @@ func jump(chain string) Verdict { return Verdict{Kind: "jump", Chain: chain} }
 func (s Match) String() string      { return s.Field + " " + s.Value }
 func (s Lookup) String() string     { return s.Key + " @" + s.Set }
 func (s VMap) String() string       { return s.Key + " vmap @" + s.Map }
+func (s State) String() string      { return "ct state " + s.Name }
 func (s Limit) String() string      { return fmt.Sprintf("limit rate %s burst %d packets", s.Rate, s.Burst) }
 func (s Log) String() string        { return fmt.Sprintf("log prefix %q", s.Prefix) }
 func (s Count) String() string      { return fmt.Sprintf("counter name %q", s.Counter) }
@@ -67,13 +71,14 @@ func (s Verdict) String() string    { return strings.TrimSpace(s.Kind + " " + s.
 func (s RejectWith) String() string { return "reject with " + s.With }
 func (s Raw) String() string        { return "[ " + s.Text + " ]" }
 
-// Verdicts and rejects by their nft names. The codes are those of linux/netfilter/nf_tables.h; icmpx 3 is
+// Verdicts, states and rejects by their nft names. The codes are those of linux/netfilter/nf_tables.h; icmpx 3 is
 // NFT_REJECT_ICMPX_ADMIN_PROHIBITED.
 var (
 	verdictKinds = map[string]expr.VerdictKind{
 		"accept": expr.VerdictAccept, "drop": expr.VerdictDrop, "return": expr.VerdictReturn,
 		"continue": expr.VerdictContinue, "jump": expr.VerdictJump, "goto": expr.VerdictGoto,
 	}
+	stateBits   = map[string]uint32{"established": expr.CtStateBitESTABLISHED}
 	rejectKinds = map[string]expr.Reject{
 		"tcp reset":              {Type: unix.NFT_REJECT_TCP_RST},
 		"icmpx admin-prohibited": {Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED},
@@ -102,6 +107,18 @@ func (s VMap) exprs() ([]expr.Any, error) {
 	return append(loads, &expr.Lookup{
 		SourceRegister: firstReg, SetName: s.Map, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT,
 	}), err
+}
+
+func (s State) exprs() ([]expr.Any, error) {
+	bit, ok := stateBits[s.Name]
+	if !ok {
+		return nil, fmt.Errorf("internal error: state %q", s.Name)
+	}
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: firstReg},
+		&expr.Bitwise{SourceRegister: firstReg, DestRegister: firstReg, Len: 4, Mask: native32(bit), Xor: native32(0)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstReg, Data: native32(0)},
+	}, nil
 }
 
 func (s Limit) exprs() ([]expr.Any, error) {

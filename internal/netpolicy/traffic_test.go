@@ -2,7 +2,9 @@ package netpolicy
 
 import (
 	"errors"
+	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -87,24 +89,54 @@ func TestReject(t *testing.T) {
 	}
 }
 
-// A narrowed policy cuts a flow that the instance opened, with reject at once.
+// A narrowed policy cuts a flow that the instance opened, at once, whatever happens to new ones; and what its socket
+// holds goes nowhere, not even when the program closes it, after which its packets have no owner.
 func TestNarrowedPolicyCutsFlow(t *testing.T) {
 	w := newWorld(t)
-	p := narrow
-	p.OnBlock = Reject
-	w.host.ensure(must(Guard([]Policy{p})), must(Egress(p)))
-	c, err := w.host.dial(webUID, "tcp", "10.77.0.2:"+farPort, patient)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := ping(c); err != nil {
-		t.Fatal(err)
-	}
-	p.Allow = allow("10.77.0.3/32")
-	w.host.ensure(must(Egress(p)))
-	if err := ping(c); !errors.Is(err, unix.ECONNRESET) {
-		t.Errorf("the open flow: %v", err)
+	var arrived atomic.Int64
+	sink := w.far.listen(0, "tcp", "10.77.0.2:7001")
+	go func() {
+		for {
+			c, err := sink.Accept()
+			if err != nil {
+				return
+			}
+			go func() { n, _ := io.Copy(io.Discard, c); arrived.Add(n) }()
+		}
+	}()
+	for _, onBlock := range []OnBlock{Drop, Reject} {
+		p := narrow
+		p.OnBlock = onBlock
+		w.host.ensure(must(Guard([]Policy{p})), must(Egress(p)))
+		open := func(address string) net.Conn {
+			c, err := w.host.dial(webUID, "tcp", address, patient)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		idle, closed := open("10.77.0.2:"+farPort), open(sink.Addr().String())
+		defer idle.Close()
+		if err := ping(idle); err != nil {
+			t.Fatal(err)
+		}
+		p.Allow = allow("10.77.0.3/32")
+		w.host.ensure(must(Egress(p)))
+		if err := ping(idle); !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("%s: the open flow: %v", onBlock, err)
+		}
+		_, _ = closed.Write(make([]byte, 1<<16))
+		closed.Close()
+		_, port, _ := net.SplitHostPort(closed.LocalAddr().String())
+		deadline := time.Now().Add(10 * time.Second)
+		for strings.Contains(w.host.run("ss", "-Htan"), ":"+port+" ") && arrived.Load() == 0 {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the kernel has kept the closed connection", onBlock)
+			}
+		}
+		if n := arrived.Load(); n != 0 {
+			t.Errorf("%s: %d bytes arrived that were written after the policy narrowed", onBlock, n)
+		}
 	}
 }
 

@@ -5,7 +5,7 @@
 //
 // The test binary runs itself inside of the machine, so it also runs in any
 // other machine that may be thrown away: with OPENCODED_MACHINE=1, opencoded and
-// opencode in /usr/local/bin.
+// opencode in /usr/local/bin, and for some scenarios what else binds brings.
 package scenario
 
 import (
@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencoded/opencoded/tests/machine"
 	"github.com/opencoded/opencoded/tests/operator"
+	"github.com/opencoded/opencoded/tests/standin"
 	"github.com/opencoded/opencoded/tests/tier"
 )
 
@@ -35,6 +36,9 @@ var scenarios = []struct {
 	{"network-guard", networkGuard},
 	{"egress-ports", egressPorts},
 	{"egress-kept", egressKept},
+	{"traffic", everyKindOfTraffic},
+	{"traffic-open-flows", openFlows},
+	{"traffic-many", manyInstances},
 	{"blocked", blockedPolicy},
 	{"postgres-socket", postgresSocket},
 	{"sockets-come-and-go", socketsComeAndGo},
@@ -73,7 +77,7 @@ func TestScenarios(t *testing.T) {
 }
 
 // binds bring the two programs under test to where an administrator installs
-// them.
+// them, and the one that stands in for opencode where there are many.
 func binds(t *testing.T) []machine.Bind {
 	opencode, err := tier.Opencode()
 	tier.Need(t, "scenario", err)
@@ -81,5 +85,6 @@ func binds(t *testing.T) []machine.Bind {
 		operator.Opencoded(t),
 		operator.Unit(t),
 		{Source: opencode, Target: "/usr/local/bin/opencode"},
+		standin.Build(t, standinProgram),
 	}
 }

@@ -49,6 +49,18 @@ ip netns exec world nft -f - <<EOF
 table inet count {
 	set v4 { type ipv4_addr; flags dynamic; counter; }
 	set v6 { type ipv6_addr; flags dynamic; counter; }
+	set flows4 { type ipv4_addr . inet_proto . inet_service; flags dynamic; counter; }
+	set flows6 { type ipv6_addr . inet_proto . inet_service; flags dynamic; counter; }
+	set pings4 { type ipv4_addr; flags dynamic; counter; }
+	set pings6 { type ipv6_addr; flags dynamic; counter; }
+	chain wire {
+		type filter hook prerouting priority raw;
+		icmp type echo-request add @pings4 { ip daddr }
+		icmpv6 type echo-request add @pings6 { ip6 daddr }
+		meta l4proto { icmp, ipv6-icmp, igmp } accept
+		add @flows4 { ip daddr . meta l4proto . th dport }
+		add @flows6 { ip6 daddr . meta l4proto . th dport }
+	}
 	chain in {
 		type filter hook input priority filter;
 		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
@@ -83,14 +95,18 @@ func received(t *testing.T, address string) int {
 const roleVariable = "OPENCODED_SCENARIO_ROLE"
 
 // play serves until it is killed. Roles: "web ADDRESS…" answers HTTP with
-// "hello", on a Unix socket too ("/PATH" or "@NAME"), "dns ADDRESS ANSWER" answers every question for an IPv4 address, "model
-// ADDRESS" is a language model that wants to run what it is asked to.
+// "hello", on a Unix socket too ("/PATH" or "@NAME"), "dns ADDRESS ANSWER" answers
+// every question for an IPv4 address, "model ADDRESS" is a language model that wants
+// to run what it is asked to, "probe ADDRESS" does what it is told by whoever listens
+// there.
 func play(role string) error {
 	f := strings.Fields(role)
-	if f[0] == "dns" {
+	switch f[0] {
+	case "dns":
 		return serveDNS(f[1], net.ParseIP(f[2]).To4())
-	}
-	if f[0] == "model" {
+	case "probe":
+		return playProbe(f[1])
+	case "model":
 		return serveModel(f[1])
 	}
 	failed := make(chan error)
