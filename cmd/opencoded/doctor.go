@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/host"
 )
 
@@ -17,34 +19,24 @@ each relaxation of the inventory adds to it, and files that should be protected
 and are not. Exits with 3 when there is a problem to mend.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			h, err := a.open(c.Context(), "doctor")
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			a.quiet = true // plan and apply say it
-			s, problems, err := a.survey(c.Context(), h, file(args))
-			if err != nil {
-				return err
-			}
-			list, err := h.Doctor(c.Context(), s)
-			if err != nil {
-				return exit{exitError, err}
-			}
-			if a.json {
-				a.print(struct {
-					Findings  []finding        `json:"findings"`
-					Diagnoses []host.Diagnosis `json:"diagnoses"`
-				}{findings(problems), list})
-			} else {
-				a.diagnoses(list)
-			}
-			for _, d := range list {
-				if d.State == "problem" {
+			return a.look(c.Context(), "doctor", args, func(h *host.Host, s *host.Survey, problems document.Diagnostics) error {
+				list, err := h.Doctor(c.Context(), s)
+				if err != nil {
+					return exit{exitError, err}
+				}
+				if a.json {
+					a.print(struct {
+						Findings  []finding        `json:"findings"`
+						Diagnoses []host.Diagnosis `json:"diagnoses"`
+					}{findings(problems), list})
+				} else {
+					a.diagnoses(list)
+				}
+				if slices.ContainsFunc(list, func(d host.Diagnosis) bool { return d.State == "problem" }) {
 					return exit{code: exitDiffers}
 				}
-			}
-			return nil
+				return nil
+			})
 		},
 	}
 }

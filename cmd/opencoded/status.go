@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/host"
 )
 
@@ -19,32 +21,39 @@ process, memory, address, egress policy, blocked packets, and drift: what an
 apply would have to change.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			h, err := a.open(c.Context(), "status")
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			a.quiet = true // plan and apply say it
-			s, problems, err := a.survey(c.Context(), h, file(args))
-			if err != nil {
-				return err
-			}
-			list, err := h.Status(c.Context(), s)
-			if err != nil {
-				return exit{exitError, err}
-			}
-			if a.json {
-				a.print(struct {
-					Findings  []finding     `json:"findings"`
-					Converged bool          `json:"converged"`
-					Instances []host.Status `json:"instances"`
-				}{findings(problems), s.Plan.Empty(), list})
+			return a.look(c.Context(), "status", args, func(h *host.Host, s *host.Survey, problems document.Diagnostics) error {
+				list, err := h.Status(c.Context(), s)
+				if err != nil {
+					return exit{exitError, err}
+				}
+				if a.json {
+					a.print(struct {
+						Findings  []finding     `json:"findings"`
+						Converged bool          `json:"converged"`
+						Instances []host.Status `json:"instances"`
+					}{findings(problems), s.Plan.Empty(), list})
+					return nil
+				}
+				a.table(list)
 				return nil
-			}
-			a.table(list)
-			return nil
+			})
 		},
 	}
+}
+
+// look surveys the host for a command that changes nothing.
+func (a *app) look(ctx context.Context, purpose string, args []string, tell func(*host.Host, *host.Survey, document.Diagnostics) error) error {
+	h, err := a.open(ctx, purpose)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	a.quiet = true // plan and apply say what is wrong with the inventory
+	s, problems, err := a.survey(ctx, h, file(args))
+	if err != nil {
+		return err
+	}
+	return tell(h, s, problems)
 }
 
 func (a *app) table(list []host.Status) {
