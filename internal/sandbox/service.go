@@ -151,6 +151,12 @@ func (u *unit) paths(i *instance.Instance) {
 		u.set("ReadOnlyPaths", word(dash(p.Optional)+"+"+p.Path))
 	}
 	for _, p := range s.InaccessiblePaths {
+		if holdsGiven(i, p.Path) && !strings.Contains(p.Path, ":") { // which would begin the options
+			// Into an empty file system what is given can be bound; below an
+			// inaccessible path systemd leaves it out.
+			u.set("TemporaryFileSystem", word(p.Path)+":ro")
+			continue
+		}
 		// "-": what is not even visible needs no hiding.
 		u.set("InaccessiblePaths", word("-+"+p.Path))
 	}
@@ -159,6 +165,14 @@ func (u *unit) paths(i *instance.Instance) {
 	for _, p := range s.UnixSockets {
 		u.set("BindReadOnlyPaths", word("-"+p))
 	}
+}
+
+// holdsGiven reports whether something that the instance is given lies below a path.
+func holdsGiven(i *instance.Instance, path string) bool {
+	below := func(p string) bool { return strings.HasPrefix(p, path+"/") }
+	given := func(p instance.Path) bool { return below(p.Path) }
+	return slices.ContainsFunc(i.Sandbox.ReadOnlyPaths, given) || slices.ContainsFunc(i.Sandbox.ReadWritePaths, given) ||
+		slices.ContainsFunc(i.Sandbox.UnixSockets, below)
 }
 
 // addresses has systemd enforce the egress policy too, even while nftables is

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/opencoded/opencoded/internal/instance"
@@ -11,7 +12,8 @@ import (
 func Visible(i *instance.Instance, path string) bool {
 	within := func(dir string) bool { return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/") }
 	for _, p := range i.Sandbox.InaccessiblePaths {
-		if within(p.Path) {
+		inner := func(g instance.Path) bool { return strings.HasPrefix(g.Path, p.Path+"/") && within(g.Path) }
+		if within(p.Path) && !slices.ContainsFunc(i.Sandbox.ReadOnlyPaths, inner) && !slices.ContainsFunc(i.Sandbox.ReadWritePaths, inner) {
 			return false
 		}
 	}

@@ -7,6 +7,40 @@ import (
 	"github.com/opencoded/opencoded/tests/operator"
 )
 
+// nestedPaths: the innermost word about a path is the one that holds, whatever is
+// around it, and links are followed when the operator made them.
+func nestedPaths(t *testing.T) {
+	operator.Sh(t, `
+mkdir -p /srv/ref/doc/cache /srv/ref/secret/open /home/alice/notes/inbox /data/real '/srv/odd name'
+touch /srv/ref/file /srv/ref/doc/file /srv/ref/secret/file /srv/ref/secret/open/file /home/alice/file /home/alice/notes/file
+chmod -R a+rwX /srv/ref /home/alice '/srv/odd name' /data/real
+ln -s /data/real /srv/link`)
+	operator.Apply(t, `
+version = 1
+[instances.alpha]
+directory = "/srv/link"
+listen.port = 8701
+[instances.alpha.sandbox]
+read_only_paths = ["/srv/ref", "/srv/ref/secret/open", "/home/alice/notes"]
+read_write_paths = ["/srv/ref/doc/cache", "/home/alice/notes/inbox", "/srv/odd name"]
+inaccessible_paths = ["/srv/ref/secret", "/home/alice"]
+`)
+	operator.NothingToDo(t)
+	alpha := enter(t, "alpha")
+	operator.Same(t, "directory", alpha.must(t, "touch made && ls"), "made")
+	operator.Same(t, "where the link leads", operator.Sh(t, "ls /data/real"), "made")
+	for _, p := range []string{"/srv/ref/doc/cache", "/home/alice/notes/inbox", "'/srv/odd name'"} {
+		alpha.must(t, "touch "+p+"/x")
+	}
+	for _, p := range []string{"/srv/ref", "/srv/ref/doc", "/srv/ref/secret/open", "/home/alice/notes", "/srv/ref/secret", "/home/alice"} {
+		alpha.refused(t, "touch "+p+"/x", "Read-only file system")
+	}
+	alpha.must(t, "cat /srv/ref/file /srv/ref/doc/file /srv/ref/secret/open/file /home/alice/notes/file")
+	alpha.refused(t, "cat /srv/ref/secret/file", "No such file or directory")
+	alpha.refused(t, "cat /home/alice/file", "No such file or directory")
+	operator.Same(t, "what is left of a hidden directory", alpha.must(t, "ls -A /srv/ref/secret /home"), "/home:\nalice\n\n/srv/ref/secret:\nopen")
+}
+
 // isolation: neither of two instances sees, reads or writes the other's
 // directory, state, environment or processes, nor anything else of the host.
 func isolation(t *testing.T) {

@@ -26,6 +26,7 @@ var scenarios = []struct {
 }{
 	{"lifecycle", lifecycle},
 	{"isolation", isolation},
+	{"nested-paths", nestedPaths},
 	{"setup-idempotence", setupIdempotence},
 	{"hook-ordering", hookOrdering},
 	{"hook-failure", hookFailure},
