@@ -311,8 +311,8 @@ func asRoot(program string, args ...string) call {
 
 // capable runs a copy of this program whose file has all capabilities; it says whether it can use them.
 func capable() error {
-	cmd := exec.Command(capableProgram, "socket")
-	cmd.Env = append(os.Environ(), roleVariable+"=bare")
+	cmd := exec.Command(capableProgram)
+	cmd.Env = append(os.Environ(), roleVariable+"=raw")
 	out, err := cmd.Output()
 	if err != nil {
 		return err
@@ -320,7 +320,7 @@ func capable() error {
 	return said(string(out))
 }
 
-func bareProbes([]string) error {
+func openRaw([]string) error {
 	fmt.Print(word(socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)()))
 	return nil
 }
@@ -384,7 +384,7 @@ func descriptors() error {
 	return outcome("finds none")
 }
 
-// logged reads the journal's socket from the outside: whoever can send there can forge what others said.
+// sent connects to a Unix socket of datagrams.
 func sent(path string) call {
 	return func() error {
 		s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

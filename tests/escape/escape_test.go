@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencoded/opencoded/tests/agent"
 	"github.com/opencoded/opencoded/tests/machine"
@@ -21,11 +22,12 @@ import (
 const roleVariable = "OPENCODED_ESCAPE_ROLE"
 
 var roles = map[string]func(args []string) error{
-	"run":   runProbes,  // CATEGORY...: runs their probes, each in a process of its own
-	"probe": playProbe,  // NAME: one probe, in this process
-	"plant": plant,      // leaves what others may not find, as the user that it runs as
-	"serve": serve,      // ADDRESS...: answers whoever connects
-	"bare":  bareProbes, // NAME: part of a probe, after an exec
+	"run":     runProbes,   // CATEGORY...: runs their probes, each in a process of its own
+	"compare": runControls, // runs those that are compared, as root outside
+	"probe":   playProbe,   // NAME: one probe, in this process
+	"plant":   plant,       // leaves what others may not find, as the user that it runs as
+	"serve":   serve,       // ADDRESS...: answers whoever connects
+	"raw":     openRaw,     // part of the probe file-capabilities, after an exec
 }
 
 func TestMain(m *testing.M) {
@@ -66,7 +68,9 @@ func escape(t *testing.T) {
 	}
 	inside := map[string]map[string]string{}
 	for _, c := range categories {
+		began := time.Now()
 		inside[c.id] = results(c.id)
+		t.Logf("%s: %d probes in %.1f s", c.id, len(c.probes), time.Since(began).Seconds())
 	}
 	outside := v.control(t)
 

@@ -35,7 +35,7 @@ var fileProbes = []probe{
 	try("shadow", "reads the password hashes of the host", read("/etc/shadow"), "EACCES"),
 	try("gshadow", "reads the group passwords of the host", read("/etc/gshadow"), "EACCES"),
 	try("home", "reads a world-readable key in somebody's home directory", read("/home/alice/.ssh/id_ed25519"), "ENOENT"),
-	try("root-home", "lists root's home directory", shell("ls -A /root | grep . && exit; ls /root/.bashrc"), "ENOENT").compare(depends),
+	try("root-home", "lists root's home directory", answered("finds nothing", "ls -A /root | grep . && exit; echo finds nothing; exit 1"), "finds nothing"),
 	try("data", "reads a world-readable file elsewhere on the host", read("/data/secret"), "ENOENT"),
 	try("srv", "reads a world-readable file beside the projects", read("/srv/secret"), "ENOENT"),
 	try("backups", "reads backups", read("/var/backups/secret"), "ENOENT"),

@@ -36,7 +36,7 @@ var ipcProbes = []probe{
 	try("shm-write", "writes to shared memory of another instance or of the host", write(memory), "ENOENT"),
 	try("shm-socket", "connects to a socket in the host's /dev/shm", connected("/dev/shm/socket"), "ENOENT"),
 	try("sysv-memory", "finds System V shared memory of another instance or of the host", sys(unix.SYS_SHMGET, key, 0, 0), "ENOENT"),
-	try("sysv-memory-list", "lists all System V shared memory", shell("ipcs -m | grep 0x6f70636f || ls /none"), "ENOENT").with("command ipcs"),
+	try("sysv-memory-list", "lists all System V shared memory", answered("finds none", "ipcs -m | grep 0x6f70636f && exit; echo finds none; exit 1"), "finds none").with("command ipcs"),
 	try("sysv-semaphore", "finds semaphores of another instance or of the host", sys(unix.SYS_SEMGET, key, 0, 0), "ENOENT"),
 	try("sysv-queue", "finds a System V message queue of another instance or of the host", sys(unix.SYS_MSGGET, key, 0), "ENOENT"),
 	try("posix-queue", "opens a POSIX message queue of another instance or of the host", sys(unix.SYS_MQ_OPEN, queueName, unix.O_RDONLY, 0, 0), "ENOENT"),

@@ -38,7 +38,7 @@ var opencodeProbes = []probe{
 	try("etc-list", "finds the inventory's secrets in /etc/opencode", read("/etc/opencode/beta.token"), "ENOENT"),
 	try("source-config", "writes the file from which its configuration comes", write("/var/lib/opencoded/instances/alpha/config/opencode.json"), "ENOENT").compare(depends),
 	try("source-script", "writes the script that its set-up runs", create("/var/lib/opencoded/instances/alpha/new.sh"), "ENOENT"),
-	try("project-config", "has its server obey an opencode.json of the project", shell(`opencode debug config >config && ! grep -q '"planted"' config && ls /none`), "ENOENT").within(longer).compare(inside),
+	try("project-config", "has its server obey an opencode.json of the project", answered("is ignored", obeys), "is ignored").within(longer).compare(inside),
 	try("operator", "applies an inventory of its own", answered("must be run as root", "echo 'version = 1' >i.toml; opencoded apply i.toml"), "must be run as root").compare(inside),
 	try("net-ensure", "changes egress rules by opencoded itself", answered("must be run as root", "opencoded net ensure alpha"), "must be run as root").compare(inside),
 
@@ -47,6 +47,13 @@ var opencodeProbes = []probe{
 	may("tool-settings", "adds settings of other programs to ~/.config", create(home+"/.config/new"), "git, gh and npm keep theirs there"),
 	may("opencode-run", "starts opencode itself, with settings of its own", shell("opencode --version"), "the lock is about the server; what bash can do in the sandbox, another opencode can").within(longer),
 }
+
+// obeys also tries without the variable that the server is started with, where the file has to be obeyed.
+const obeys = `
+env -u OPENCODE_DISABLE_PROJECT_CONFIG opencode debug config | grep -q '"planted"'
+opencode debug config | grep '"planted"' && exit
+echo is ignored
+exit 1`
 
 // longer is for programs as large as opencode.
 const longer = 20 * time.Second

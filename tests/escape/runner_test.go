@@ -36,6 +36,19 @@ func runProbes(ids []string) error {
 			probes = append(probes, c.probes...)
 		}
 	}
+	return runAll(probes)
+}
+
+// runControls does so with those whose outcome here is compared. Others may do harm outside of an instance.
+func runControls([]string) error {
+	var probes []probe
+	for _, c := range categories {
+		probes = append(probes, c.probes...)
+	}
+	return runAll(slices.DeleteFunc(probes, func(p probe) bool { return p.control == inside }))
+}
+
+func runAll(probes []probe) error {
 	outcomes, slots := make([]string, len(probes)), make(chan struct{}, atOnce)
 	var group sync.WaitGroup
 	for i, p := range probes {
