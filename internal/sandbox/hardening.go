@@ -59,6 +59,14 @@ var newerHardening = []struct {
 	{257, "ProtectControlGroups", "strict", "the same, and seeing which other instances there are"},
 }
 
+// addedHardening is what only newer versions know, and need.
+var addedHardening = []struct {
+	since             int
+	key, value, stops string
+}{
+	{257, "BindLogSockets", "no", "writing into the journal under other names: this version brings its sockets into an own root"},
+}
+
 // systemPaths is the part of the host that every instance sees, read-only. A
 // missing one is no error: what exists differs between distributions.
 var systemPaths = []string{
@@ -89,6 +97,11 @@ func (u *unit) hardening(version int, namespaces bool) {
 			}
 		}
 		u.set(h.key, value(h.value))
+	}
+	for _, a := range addedHardening {
+		if version >= a.since {
+			u.set(a.key, value(a.value))
+		}
 	}
 	if namespaces {
 		u.set("SystemCallFilter", nestingCalls)

@@ -215,6 +215,19 @@ func fetched(url, password string) call {
 	}
 }
 
+// either takes one of several errors for an outcome: which it is depends on the version of systemd.
+func either(said string, tried call, numbers ...unix.Errno) call {
+	return func() error {
+		err := tried()
+		for _, n := range numbers {
+			if errors.Is(err, n) {
+				return outcome(said)
+			}
+		}
+		return err
+	}
+}
+
 func socket(family, kind, protocol int) call { return sys(unix.SYS_SOCKET, family, kind, protocol) }
 
 // netlink sends one request and returns the error of the answer.

@@ -67,7 +67,6 @@ var kernelProbes = []probe{
 	try("memory-policy", "says from where its memory comes", sys(unix.SYS_SET_MEMPOLICY, 0, 0, 0), "EPERM"),
 	try("memory-bind", "binds memory to a node", sys(unix.SYS_MBIND, 0, 0, 0, 0, 0, 0), "EPERM"),
 	try("cookie", "asks for what profilers use (lookup_dcookie)", sys(unix.SYS_LOOKUP_DCOOKIE, 0, 0, 0), "EPERM").compare(depends),
-	try("no-such-call", "makes a system call that no kernel has", sys(unix.SYS_NFSSERVCTL, 0, 0, 0), "EPERM"),
 	try("io-ports", "gets at the ports of devices", portAccess, "EPERM").with("processor amd64"),
 	try("io-ports-some", "gets at one port of a device", somePortAccess, "EPERM").with("processor amd64"),
 	try("local-descriptors", "changes its table of segments (modify_ldt)", localDescriptors, "EPERM").with("processor amd64"),

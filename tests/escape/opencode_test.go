@@ -18,7 +18,7 @@ var opencodeProbes = []probe{
 	try("api-beta-host", "asks it by an address of the host", fetched("http://192.0.2.1:8702/session", "BETA_PASSWORD"), noAnswer),
 	try("api-own", "asks its own server without a password", fetched("http://127.0.0.1:8701/config", ""), noAnswer),
 	try("api-own-password", "asks it with its password, to approve its own permissions", fetched("http://127.0.0.1:8701/permission", "ALPHA_PASSWORD"), noAnswer),
-	try("api-own-name", "asks it by localhost", fetched("http://localhost:8701/config", "ALPHA_PASSWORD"), noAnswer),
+	try("api-own-mapped", "asks it by ::ffff:127.0.0.1", fetched("http://[::ffff:127.0.0.1]:8701/config", "ALPHA_PASSWORD"), noAnswer),
 
 	try("config-write", "writes ~/.config/opencode/opencode.json", write(home+"/.config/opencode/opencode.json"), "EACCES"),
 	try("config-create", "adds a file to ~/.config/opencode", create(home+"/.config/opencode/opencode.jsonc"), "EROFS"),

@@ -103,7 +103,7 @@ PL
 	work("ps", "ps, pgrep and top show its processes", `sleep 60 & ps -ef | grep -q 'slee[p] 60'; pgrep -x sleep >/dev/null; top -bn1 >/dev/null; kill %1`).with("command ps pgrep top"),
 	work("system-facts", "free, uptime, nproc, lscpu, uname, id, df, du, stat", `for c in free uptime nproc lscpu 'uname -a' id 'df .' 'du -s .' 'stat .' hostname whoami; do $c >/dev/null; done`).with("command free uptime lscpu hostname"),
 	work("curl", "curl to a server on loopback, over IPv4 and IPv6", `curl -sS http://127.0.0.1:9100/ >/dev/null; curl -sS 'http://[::1]:9100/' >/dev/null; curl -sS http://localhost:9100/ >/dev/null`).with("command curl"),
-	work("resolve", "resolves localhost, and the name of its own account", `getent hosts localhost >/dev/null; getent passwd "$(id -un)" >/dev/null; cat /etc/hosts /etc/resolv.conf >/dev/null`).with("command getent"),
+	work("resolve", "finds the name of its own account, and the configuration of the resolver", `getent passwd "$(id -un)" >/dev/null; cat /etc/resolv.conf >/dev/null`).with("command getent"),
 	work("ssh-keygen", "ssh-keygen makes and reads a key", `ssh-keygen -qt ed25519 -N '' -f key; ssh-keygen -lf key.pub >/dev/null; ssh-keygen -Y sign -qf key -n file key.pub 2>/dev/null`).with("command ssh-keygen"),
 	work("openssl", "openssl makes a key, a certificate and random bytes", `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k -out c -subj /CN=x -days 1 2>/dev/null; openssl x509 -in c -noout; openssl rand -hex 8 >/dev/null`).with("command openssl"),
 	work("tar", "tar and gzip pack and unpack", `mkdir a; seq 1000 >a/b; tar czf a.tgz a; mv a c; tar xzf a.tgz; cmp a/b c/b; tar tzf a.tgz | grep -qx a/b`),
