@@ -16,8 +16,8 @@ const preface = `# What an instance cannot do, and what it can
 
 Each line is a probe that is run inside of a running instance, through opencode's own shell, by ` + "`make test`" + `; this file is
 made from the same table (` + "`go test ./tests/escape -update`" + `). An instance with the defaults and restricted egress tries to
-reach another instance and the host; the last column is how it has to end, to the letter. The same probes are run as
-root outside of an instance, where they have to end otherwise, so that no refusal stands here that is a broken probe's.
+reach another instance and the host; the last column is how it has to end, to the letter. Nearly all are also run as
+root outside of an instance, where they have to end otherwise: a refusal of a broken probe would show.
 
 | error | means |
 |---|---|
