@@ -136,6 +136,7 @@ var hardening = map[string]string{
 	"ReadWritePaths": "", "IPAddressAllow": "", "IPAddressDeny": "any", "KillMode": "control-group",
 	"SupplementaryGroups": "", "ExecStartPre": "", "UMask": "", "PermissionsStartOnly": "", "SecureBits": "",
 	"Delegate": "no", "JoinsNamespaceOf": "", "NetworkNamespacePath": "", "PassEnvironment": "", "RemoveIPC": "yes",
+	"PrivateIPC": "yes", "TemporaryFileSystem": "", "BindLogSockets": "no",
 }
 
 func (c checker) directives() {
