@@ -48,7 +48,10 @@ func readBack(t *testing.T) {
 		write(t, decoy, "DECOY=1\n", 0o644)
 	}
 	var inputs []sandbox.Input
-	host := sandbox.Host{Opencoded: "/bin/true", SystemdVersion: judge.SystemdVersion(t), Shell: "/bin/sh"}
+	// The rules are not what this is about; the program is started by its arguments.
+	const opencoded = "/usr/local/bin/opencoded-of-units"
+	write(t, opencoded, "#!/bin/sh\nif [ \"$1 $2\" = \"confine --\" ]; then shift 2; exec \"$@\"; fi\n", 0o755)
+	host := sandbox.Host{Opencoded: opencoded, SystemdVersion: judge.SystemdVersion(t), Shell: "/bin/sh"}
 	for n, s := range odd {
 		if strings.ContainsAny(s, host.Unbindable()) {
 			continue // refused by the plan
