@@ -17,11 +17,14 @@ func egressKept(t *testing.T) {
 	// Beyond loopback nftables stands alone, so that nothing else hides a gap.
 	operator.Apply(t, strings.Replace(restrictedAlpha, "listen.port = 8701", `listen = { address = "0.0.0.0", port = 8701 }`, 1))
 	alpha := enter(t, "alpha")
-	operator.Must(t, "systemctl", "start", "opencoded")
 	const alone = "alpha: listens beyond loopback: egress is restricted by nftables alone"
-	status := operator.Must(t, "opencoded", "status")
-	operator.Contains(t, "status", status, alone)
-	operator.Lacks(t, "status with the daemon", status, "systemctl enable --now opencoded")
+	const remedy = "systemctl enable --now opencoded"
+	status := func() string { return operator.Must(t, "opencoded", "status") }
+	operator.Contains(t, "status without the daemon", status(), alone)
+	operator.Contains(t, "status without the daemon", status(), remedy)
+	operator.Must(t, "systemctl", "start", "opencoded")
+	operator.Contains(t, "status with the daemon", status(), alone)
+	operator.Lacks(t, "status with the daemon", status(), remedy)
 	operator.Contains(t, "status of the unit", operator.Must(t, "systemctl", "show", "-p", "StatusText", "opencoded"), "Egress rules hold")
 
 	for _, cut := range []string{"nft flush ruleset", "nft delete table inet opencode-alpha", "nft delete table inet opencoded-guard",
@@ -54,7 +57,6 @@ func egressKept(t *testing.T) {
 	withoutAccount(t)
 
 	operator.Must(t, "systemctl", "stop", "opencoded")
-	operator.Contains(t, "status without the daemon", operator.Must(t, "opencoded", "status"), "systemctl enable --now opencoded")
 	operator.Must(t, "nft", "flush", "ruleset")
 	operator.Must(t, "systemctl", "restart", "opencode-alpha")
 	operator.Must(t, "nft", "list", "table", "inet", "opencode-alpha")

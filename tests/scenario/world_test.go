@@ -57,7 +57,7 @@ table inet count {
 		type filter hook prerouting priority raw;
 		icmp type echo-request add @pings4 { ip daddr }
 		icmpv6 type echo-request add @pings6 { ip6 daddr }
-		meta l4proto { icmp, ipv6-icmp, igmp } accept
+		meta l4proto { 1, 2, 58 } accept # ICMP, IGMP, ICMPv6: not every system names them
 		add @flows4 { ip daddr . meta l4proto . th dport }
 		add @flows6 { ip6 daddr . meta l4proto . th dport }
 	}
