@@ -88,6 +88,9 @@ func (d *difference) elements(set, what string, list []string, others map[string
 
 func declaration(s Set) string {
 	text := s.kind() + " type " + s.typeText()
+	if s.Size > 0 {
+		text += fmt.Sprintf(" size %d", s.Size)
+	}
 	if s.Flags != "" {
 		text += " flags " + s.Flags
 	}

@@ -79,6 +79,9 @@ func guardChains() []Chain {
 	}
 }
 
+// maxMetadata is the size of the sets of metadata addresses, see maxInstances.
+const maxMetadata = 64
+
 // guardSets are filled from policies that are sorted by UID.
 func guardSets(policies []Policy) []Set {
 	var instances, own, named4, named6, blockedBy []string
@@ -102,11 +105,11 @@ func guardSets(policies []Policy) []Set {
 	slices.Sort(ports)
 	metadata4, metadata6 := metadataTexts()
 	return []Set{
-		{Name: "instances", Type: "uid", Elements: instances},
+		{Name: "instances", Type: "uid", Size: maxInstances, Elements: instances},
 		{Name: "ports", Type: "inet_service", Elements: portTexts(ports)},
 		{Name: "own", Type: "uid . inet_service", Elements: own},
-		{Name: "metadata4", Type: "ipv4_addr", Elements: metadata4},
-		{Name: "metadata6", Type: "ipv6_addr", Elements: metadata6},
+		{Name: "metadata4", Type: "ipv4_addr", Size: maxMetadata, Elements: metadata4},
+		{Name: "metadata6", Type: "ipv6_addr", Size: maxMetadata, Elements: metadata6},
 		{Name: "named4", Type: "uid . ipv4_addr", Elements: named4},
 		{Name: "named6", Type: "uid . ipv6_addr", Elements: named6},
 		{Name: "blocked_by", Type: "uid", Map: true, Elements: blockedBy},
@@ -129,6 +132,9 @@ func validateAll(policies []Policy) error {
 		number     uint32
 	}
 	var errs []error
+	if len(policies) > maxInstances {
+		errs = append(errs, fmt.Errorf("cannot guard %d instances: %d at most on one host", len(policies), maxInstances))
+	}
 	seen := make(map[claim]string, 3*len(policies))
 	for _, p := range policies {
 		if err := p.Validate(); err != nil {

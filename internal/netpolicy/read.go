@@ -224,6 +224,8 @@ func decodeSet(b []byte) kernelSet {
 			} else {
 				s.Type = fmt.Sprintf("type-%d", magic)
 			}
+		case unix.NFTA_SET_DESC:
+			s.Size = uint32(attrUint(nested(value, unix.NFTA_SET_DESC_SIZE)))
 		case unix.NFTA_SET_USERDATA:
 			s.Comment, _ = userdata.GetString(value, userdata.NFTNL_UDATA_SET_COMMENT)
 		}

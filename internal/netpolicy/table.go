@@ -32,6 +32,9 @@ type Set struct {
 	Type string
 	// Flags as nft prints them; only "interval" occurs in built tables.
 	Flags string
+	// Size is how many elements it can hold, 0 for any number. The kernel makes room for all of them at once, and finds
+	// one in fewer steps.
+	Size uint32
 	// Map makes it a verdict map.
 	Map bool
 	// Comment is compared by nobody; on the marker it is what makes a table opencoded's.
@@ -118,6 +121,9 @@ func (t Table) String() string {
 func (s Set) print(w *writer) {
 	w.open("%s %s", s.kind(), s.Name)
 	w.line("type %s", s.typeText())
+	if s.Size > 0 {
+		w.line("size %d", s.Size)
+	}
 	if s.Flags != "" {
 		w.line("flags %s", s.Flags)
 	}

@@ -143,7 +143,7 @@ func (tx *transaction) addSet(s Set) {
 	tx.setIDs[s.Name] = uint32(len(tx.setIDs) + 1)
 	set := &nftables.Set{
 		Table: tx.table, ID: tx.setIDs[s.Name], Name: s.Name, KeyType: datatype,
-		Interval: s.Flags == "interval", IsMap: s.Map, Comment: s.Comment,
+		Interval: s.Flags == "interval", Size: s.Size, IsMap: s.Map, Comment: s.Comment,
 	}
 	if len(key) == 1 {
 		set.KeyByteOrder = key[0].order
@@ -155,6 +155,9 @@ func (tx *transaction) addSet(s Set) {
 	}
 	tx.try(func(c *nftables.Conn) error { return c.AddSet(set, nil) }, func() string {
 		text := fmt.Sprintf("add %s inet %s %s { type %s; ", s.kind(), tx.table.Name, s.Name, s.typeText())
+		if s.Size > 0 {
+			text += fmt.Sprintf("size %d; ", s.Size)
+		}
 		if s.Flags != "" {
 			text += "flags " + s.Flags + "; "
 		}
