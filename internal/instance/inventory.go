@@ -68,6 +68,10 @@ type Host struct {
 	UIDRange  *UIDRange // nil means: the system range of the host
 
 	EgressLayout string // auto, per-instance, shared
+
+	AutoApply     bool           // changes of the inventory are carried out by the daemon
+	Operators     []string       // users, and groups with a leading @
+	MetricsListen netip.AddrPort // zero: a Unix socket only
 	positions
 }
 
@@ -114,8 +118,9 @@ type Instance struct {
 	Resources Resources
 
 	StartTimeout time.Duration // from started to healthy
-	Restart      string        // systemd's Restart=: on-failure, always, no
-	Unit         []Directive   // raw directives, in the order of the file
+	Health       Health
+	Restart      string      // systemd's Restart=: on-failure, always, no
+	Unit         []Directive // raw directives, in the order of the file
 
 	Pos document.Pos // where the instance is named
 	positions
@@ -206,6 +211,13 @@ func (n Network) Enforced() bool { return n.Enable && n.Mode != "report" }
 // its own.
 type Resources struct {
 	MemoryMax, MemoryHigh, CPUQuota, TasksMax, NOFile string
+}
+
+// Health is how the daemon finds out that a running server hangs.
+type Health struct {
+	Interval time.Duration // from one probe to the next
+	Timeout  time.Duration // of one probe
+	Failures int           // in a row, until it is restarted; 0: never
 }
 
 // Directive is a raw line of a unit file.

@@ -30,6 +30,12 @@ var hostKeys = []key[Host]{
 	{"uid_range", "the system range of the host", "first and last id of the accounts that opencoded makes", uidRange},
 	{"egress_layout", "auto", "per-instance: a table each; shared: one for all, which costs the host the same for any number; auto: shared from 17 on",
 		one(func(h *Host) *string { return &h.EgressLayout }, oneOf("auto", "per-instance", "shared"))},
+	{"auto_apply", "true", "the daemon applies what changes in this file and in what it names; false: it only says what would change",
+		one(func(h *Host) *bool { return &h.AutoApply }, boolean)},
+	{"operators", "[]", "users and, with a leading @, groups who may start, stop, read logs and attach without being root",
+		many(func(h *Host) *[]string { return &h.Operators }, operator)},
+	{"metrics_listen", "", "an address and port where the daemon serves its metrics, besides /run/opencoded/metrics.sock",
+		one(func(h *Host) *netip.AddrPort { return &h.MetricsListen }, addressPort)},
 }
 
 // instanceKeys are the keys of an instance and of [defaults].
@@ -130,6 +136,12 @@ var instanceKeys = []key[Instance]{
 
 	{"start_timeout", "60s", "time from started to healthy",
 		one(func(i *Instance) *time.Duration { return &i.StartTimeout }, duration(time.Second, time.Hour))},
+	{"health.interval", "10s", "time between two probes of the server",
+		one(func(i *Instance) *time.Duration { return &i.Health.Interval }, duration(time.Second, time.Hour))},
+	{"health.timeout", "3s", "time that a probe may take",
+		one(func(i *Instance) *time.Duration { return &i.Health.Timeout }, duration(100*time.Millisecond, time.Minute))},
+	{"health.failures", "3", "how many probes in a row fail before the daemon restarts the server; 0: it never does",
+		one(func(i *Instance) *int { return &i.Health.Failures }, integer(0, 1000))},
 	{"restart", "on-failure", "when systemd starts the server again: on-failure, always, no",
 		one(func(i *Instance) *string { return &i.Restart }, oneOf("on-failure", "always", "no"))},
 	{"unit", "{}", "raw systemd directives, the last word", directives},

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/lazy"
@@ -42,7 +43,7 @@ func (p *parser) inventory(root *document.Table) *Inventory {
 		}
 	}
 	p.version(root)
-	inv := &Inventory{Name: p.file, File: p.file, Host: Host{StateRoot: StateRoot, UnitDir: UnitDir, EgressLayout: "auto"}}
+	inv := &Inventory{Name: p.file, File: p.file, Host: Host{StateRoot: StateRoot, UnitDir: UnitDir, EgressLayout: "auto", AutoApply: true}}
 	if t := p.table(root, "host"); t != nil {
 		read(p, "host", hostKeys, &inv.Host, t)
 	}
@@ -155,6 +156,7 @@ func newInstance(name string, pos document.Pos) *Instance {
 		Resources:    Resources{TasksMax: "4096"},
 		Sandbox:      Sandbox{Protect: slices.Clone(DefaultProtect)},
 		StartTimeout: defaultStartTimeout,
+		Health:       Health{Interval: 10 * time.Second, Timeout: 3 * time.Second, Failures: 3},
 		Restart:      "on-failure",
 	}
 }

@@ -169,6 +169,45 @@ func address(v *document.Value) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
+// addressPort accepts "127.0.0.1:9100", "[::1]:9100".
+func addressPort(v *document.Value) (netip.AddrPort, error) {
+	s, err := text(v)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || a.Addr().Zone() != "" || a.Port() == 0 {
+		return netip.AddrPort{}, refuse(`use an address and a port, such as "127.0.0.1:9100" or "[::1]:9100"`, "%q is not an address with a port", s)
+	}
+	return a, nil
+}
+
+// operator accepts the name of a user, or of a group with a leading @.
+func operator(v *document.Value) (string, error) {
+	s, err := text(v)
+	if err == nil && !operatorRule.MatchString(s) {
+		return "", refuse(`use "alice" for a user, "@devs" for a group`, "%q is not the name of a user or a group", s)
+	}
+	return s, err
+}
+
+// operatorRule is wider than accountRule: people's accounts exist already, and may come from a directory server.
+var operatorRule = lazy.MustCompile(`^@?[A-Za-z0-9_][A-Za-z0-9_.\\@-]{0,255}\$?$`)
+
+// integer accepts a number within bounds.
+func integer(low, high int) convert[int] {
+	return func(v *document.Value) (int, error) {
+		n, ok := v.Data.(int64)
+		if !ok {
+			return 0, refuse("write a number without quotes", "expected an integer, not %s", article(v.Kind()))
+		}
+		if n < int64(low) || n > int64(high) {
+			return 0, refuse(fmt.Sprintf("use %d to %d", low, high), "%d is out of range", n)
+		}
+		return int(n), nil
+	}
+}
+
 func port(v *document.Value) (uint16, error) {
 	n, ok := v.Data.(int64)
 	if !ok {
