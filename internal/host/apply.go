@@ -296,17 +296,36 @@ func (r *run) dropRules(ctx context.Context) {
 // services starts and restarts, all at once, and waits for health.
 func (r *run) services(ctx context.Context) {
 	var wg sync.WaitGroup
+	var rolling []plan.Lane
 	for _, l := range r.s.Plan.Lanes {
-		if l.Action == plan.ActRemove {
+		switch {
+		case l.Action == plan.ActRemove:
 			r.done(Outcome{Instance: l.Instance, Action: l.Action}, "removed")
-			continue
+		case r.blocked(l.Instance):
+		case l.Held:
+			r.done(Outcome{Instance: l.Instance, Action: l.Action}, "not running")
+		case l.Rolling:
+			rolling = append(rolling, l)
+		default:
+			wg.Go(func() { r.service(ctx, l) })
 		}
-		if r.blocked(l.Instance) {
-			continue
-		}
-		wg.Go(func() { r.service(ctx, l) })
 	}
 	wg.Wait()
+	r.roll(ctx, rolling)
+}
+
+// roll restarts one after the other, each healthy before the next: what does not come up with another opencode ends it.
+func (r *run) roll(ctx context.Context, lanes []plan.Lane) {
+	stopped := ""
+	for _, l := range lanes {
+		if stopped != "" {
+			r.fail(l.Instance, fmt.Errorf("not restarted: %s did not come up", stopped))
+			continue
+		}
+		if r.service(ctx, l); r.blocked(l.Instance) {
+			stopped = l.Instance
+		}
+	}
 }
 
 // runningTimeout is how long a server that was running before may take to answer.

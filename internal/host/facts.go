@@ -73,6 +73,11 @@ func gather(ctx context.Context, inv *instance.Inventory) (plan.Facts, document.
 	if f.Sandbox, err = sandboxHost(); err != nil {
 		return f, nil, err
 	}
+	self, err := findBinary(f.Sandbox.Opencoded)
+	if err != nil {
+		return f, nil, fmt.Errorf("cannot find out which opencoded this is: %w", err)
+	}
+	f.Author = self.Stamp
 	c := checker{inv: inv, facts: &f}
 	c.run()
 	bundles, found := plan.Configurations(inv, Reader{Trusted: os.Geteuid() == 0})

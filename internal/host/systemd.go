@@ -126,6 +126,7 @@ func (h *Host) unit(ctx context.Context, name, unitDir string) (unit, error) {
 		Active:     property[string](p, "ActiveState"),
 		Sub:        property[string](p, "SubState"),
 		NeedReload: property[bool](p, "NeedDaemonReload"),
+		Ran:        property[uint64](p, "InactiveEnterTimestamp") > 0,
 		MainPID:    property[uint32](p, "MainPID"),
 		Enabled:    enabled(name, unitDir),
 	}}
@@ -144,7 +145,7 @@ func (h *Host) unit(ctx context.Context, name, unitDir string) (unit, error) {
 
 // asked are the properties that unit reads, with their interface.
 var asked = []struct{ kind, name string }{
-	{"Unit", "ActiveState"}, {"Unit", "SubState"}, {"Unit", "NeedDaemonReload"}, {"Unit", "StateChangeTimestamp"},
+	{"Unit", "ActiveState"}, {"Unit", "SubState"}, {"Unit", "NeedDaemonReload"}, {"Unit", "StateChangeTimestamp"}, {"Unit", "InactiveEnterTimestamp"},
 	{"Service", "MainPID"}, {"Service", "NRestarts"}, {"Service", "Result"}, {"Service", "MemoryCurrent"}, {"Service", "ControlGroup"},
 }
 

@@ -65,6 +65,8 @@ func (c *checker) findSchemas(ctx context.Context) {
 			continue
 		}
 		c.facts.Schemas[i.Opencode] = c.schemas(ctx, i, binary, &v)
+		binary.Version = v.known[binary.Stamp]
+		c.facts.Binaries[i.Opencode] = binary
 	}
 }
 

@@ -219,9 +219,13 @@ func (b *builder) policy() {
 // units renders both units twice: once without a generation to hash them, once
 // with it.
 func (b *builder) units() {
-	in := sandbox.Input{Host: b.facts.Sandbox, Instance: b.i, Opencode: b.facts.Binaries[b.i.Opencode].Resolved}
+	in := sandbox.Input{Host: b.facts.Sandbox, Instance: b.i}
 	in.Protect = sandbox.Protected(b.i, b.facts.Repository[b.i.Name])
+	// Where a link leads is no part of a unit's identity: an upgrade of opencode behind it restarts nothing.
+	in.Opencode = cmp.Or(b.i.Opencode, "/opencode")
 	b.t.Generation = b.generation(b.render(&in))
+	b.t.Binary = b.facts.Binaries[b.i.Opencode]
+	in.Opencode = b.t.Binary.Resolved
 	in.Generation = b.t.Generation.String()
 	text := b.render(&in)
 	b.t.Units = []File{
@@ -261,12 +265,13 @@ func (b *builder) generation(units [2]string) Generation {
 		hooks = append(hooks, name, scripts[name])
 	}
 	return Generation{
-		hash(key, "unit", sandbox.Identity(units[0]), sandbox.Identity(units[1])),
-		hash(key, "configuration", b.configured()...),
+		hash(key, partUnit, sandbox.Identity(units[0]), sandbox.Identity(units[1])),
+		hash(key, partConfiguration, b.configured()...),
 		hash(key, "environment file", environment...),
 		hash(key, "credential", secrets...),
-		hash(key, "set-up", hooks...),
-		hash(key, "opencode binary", b.facts.Binaries[i.Opencode].Stamp),
+		hash(key, partSetup, hooks...),
+		hash(key, partBinary, b.facts.Binaries[i.Opencode].Stamp),
+		hash(key, partAuthor, b.facts.Author),
 	}
 }
 

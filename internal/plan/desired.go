@@ -40,6 +40,7 @@ func AccountComment(name string) string { return "opencode server " + name }
 // Facts is what Desire must know of the host.
 type Facts struct {
 	Sandbox  sandbox.Host
+	Author   string             // stamp of the running opencoded, which renders
 	Key      []byte             // of the generation hashes; fresh where there is none yet
 	Accounts map[string]Account // existing accounts, by user name
 	Groups   map[string]uint32  // existing groups and their ids
@@ -74,6 +75,7 @@ type Account struct {
 type Binary struct {
 	Resolved string // absolute path, symbolic links resolved
 	Stamp    string // changes when the file is replaced: device, inode, size, time
+	Version  string // "" if nobody needed to know
 }
 
 // Desired is the wanted state of the host.
@@ -90,6 +92,7 @@ type Target struct {
 	Instance   *instance.Instance
 	Account    Account
 	NewAccount bool
+	Binary     Binary // of opencode
 	Dirs       []Dir
 	Files      []File
 	Link       Link

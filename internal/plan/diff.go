@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencoded/opencoded/internal/instance"
 	"github.com/opencoded/opencoded/internal/netpolicy"
+	"github.com/opencoded/opencoded/internal/sandbox"
 )
 
 // Diff returns what has to be done so that the host is as desired.
@@ -99,11 +100,17 @@ func (d *differ) service(t *Target, have Unit, isNew bool) {
 			l.Action, l.Why = ActCreate, []string{"new"}
 		}
 		d.add(Step{Verb: Start, Kind: KindService, Name: name, Why: strings.Join(l.Why, ", ")})
-	case len(t.Generation.Changed(have.Generation)) > 0:
-		l.Action, l.Why = ActRestart, t.Generation.Changed(have.Generation)
-		d.add(Step{Verb: Restart, Kind: KindService, Name: name, Why: strings.Join(l.Why, ", ")})
-	case len(l.Steps) > 0:
-		l.Action = ActUpdate
+	default:
+		restart, waiting := t.Generation.Changed(sandbox.GenerationOf(d.have.Paths[t.Units[1].Path].Content), have.Generation)
+		switch {
+		case len(restart) > 0:
+			l.Action, l.Why = ActRestart, restart
+			d.add(Step{Verb: Restart, Kind: KindService, Name: name, Why: strings.Join(l.Why, ", ")})
+			return
+		case len(l.Steps) > 0:
+			l.Action = ActUpdate
+		}
+		l.Outdated = t.outdated(waiting)
 	}
 }
 

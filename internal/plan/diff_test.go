@@ -203,10 +203,9 @@ reload`},
     enable unit opencode-a.service
     start service opencode-a.service (new)
 reload`},
-		{"without a generation", unit(func(u *Unit) { u.Generation = "" }), `a: restart (started by another version of opencoded)
-    restart service opencode-a.service (started by another version of opencoded)`},
-		{"generation of another make", unit(func(u *Unit) { u.Generation = "unit:1,other:2" }), `a: restart (started by another version of opencoded)
-    restart service opencode-a.service (started by another version of opencoded)`},
+		{"without a generation", unit(func(u *Unit) { u.Generation = "" }), `a: restart (started by something else)
+    restart service opencode-a.service (started by something else)`},
+		{"generation of another make", unit(func(u *Unit) { u.Generation = "unit:1,other:2" }), ""},
 
 		{"removed instance", func(o *Observed) {
 			o.Leftovers = []Leftover{{Name: "aa", Active: true, Table: true,

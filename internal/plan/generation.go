@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 )
 
@@ -41,24 +42,65 @@ func (g Generation) String() string {
 	return strings.Join(parts, ",")
 }
 
-// Changed names the parts in which a running process differs. A process without
-// a generation, or with one of another make, differs as a whole.
-func (g Generation) Changed(running string) []string {
+// Names of parts that are judged in a way of their own.
+const (
+	partUnit          = "unit"
+	partConfiguration = "configuration"
+	partSetup         = "set-up"
+	partBinary        = "opencode binary"
+	partAuthor        = "opencoded" // the program that rendered the unit; by itself no reason for anything
+)
+
+// Changed says in which parts a running process differs from what is wanted: what it is restarted for, and what can
+// wait until the operator has time for it. Waiting are another opencode at the same path, and what differs only
+// because another opencoded renders it: an upgrade restarts nothing. onDisk is the generation of the unit file as it is.
+func (g Generation) Changed(onDisk, running string) (restart, waiting []string) {
 	if running == g.String() {
-		return nil
+		return nil, nil
 	}
-	have := map[string]string{}
-	for _, p := range strings.Split(running, ",") {
-		name, sum, _ := strings.Cut(p, ":")
-		have[name] = sum
+	have, file, want := generationParts(running), generationParts(onDisk), generationParts(g.String())
+	if have[partUnit] == "" {
+		return []string{"started by something else"}, nil
 	}
-	var out []string
 	for _, p := range g {
-		switch sum, ok := have[p.Name]; {
-		case !ok:
-			return []string{"started by another version of opencoded"}
-		case sum != p.Hash:
-			out = append(out, p.Name+" changed")
+		if p.Name == partAuthor || have[p.Name] == p.Hash {
+			continue
+		}
+		// Whose work is the difference? The file's, where the file is not yet as wanted.
+		author := have[partAuthor]
+		if sum, written := file[p.Name]; written && sum != p.Hash {
+			author = file[partAuthor]
+		}
+		rendered := p.Name == partUnit || p.Name == partConfiguration || p.Name == partSetup
+		if p.Name == partBinary || have[p.Name] == "" || rendered && author != want[partAuthor] {
+			waiting = append(waiting, p.Name)
+		} else {
+			restart = append(restart, p.Name+" changed")
+		}
+	}
+	return restart, waiting
+}
+
+// generationParts are the hashes of a generation as it stands in the environment, by name.
+func generationParts(text string) map[string]string {
+	parts := map[string]string{}
+	for p := range strings.SplitSeq(text, ",") {
+		name, sum, _ := strings.Cut(p, ":")
+		parts[name] = sum
+	}
+	return parts
+}
+
+// outdated puts what waits for a restart into words.
+func (t *Target) outdated(waiting []string) []string {
+	var out []string
+	for _, name := range waiting {
+		word := "what this opencoded renders"
+		if name == partBinary {
+			word = strings.TrimSpace("opencode " + t.Binary.Version)
+		}
+		if !slices.Contains(out, word) {
+			out = append(out, word)
 		}
 	}
 	return out

@@ -32,6 +32,7 @@ type Unit struct {
 	Active     string // active, inactive, failed, activating, deactivating
 	Sub        string // running, dead, auto-restart, …
 	Enabled    bool
+	Ran        bool   // since the boot, and not any more
 	NeedReload bool   // the file is newer than what systemd has loaded
 	MainPID    uint32 // 0 when nothing runs
 	Generation string // OPENCODED_GENERATION of the running process

@@ -1,6 +1,10 @@
 package plan
 
 import (
+	"slices"
+	"strings"
+
+	"github.com/opencoded/opencoded/internal/instance"
 	"github.com/opencoded/opencoded/internal/netpolicy"
 )
 
@@ -70,6 +74,10 @@ type Lane struct {
 	Action   Action   `json:"action"`
 	Why      []string `json:"why,omitempty"` // why it restarts or starts
 	Steps    []Step   `json:"steps,omitempty"`
+	// Outdated is what a restart would bring, and nobody is in a hurry for: "opencode 1.18.34". See RestartOutdated.
+	Outdated []string `json:"outdated,omitempty"`
+	Rolling  bool     `json:"rolling,omitempty"` // restarted after all others, one at a time
+	Held     bool     `json:"-"`                 // does not run, and is not to be started
 }
 
 // Plan is the difference between what is wanted and what is there.
@@ -90,6 +98,42 @@ func (p Plan) Empty() bool {
 		}
 	}
 	return true
+}
+
+// RestartOutdated is the plan that also restarts what is outdated, one instance after the other.
+func (p Plan) RestartOutdated() Plan {
+	p.Lanes = slices.Clone(p.Lanes)
+	for n := range p.Lanes {
+		l := &p.Lanes[n]
+		if len(l.Outdated) == 0 {
+			continue
+		}
+		l.Action, l.Why, l.Rolling = ActRestart, []string{"to run " + strings.Join(l.Outdated, ", ")}, true
+		l.Steps = append(slices.Clip(l.Steps), Step{Verb: Restart, Kind: KindService, Name: instance.ServiceName(l.Instance), Why: l.Why[0]})
+		l.Outdated = nil
+	}
+	return p
+}
+
+// Unattended is the part of the plan that is done without asking: of an instance that runs no longer nothing is
+// started that somebody has stopped, that systemd has given up, or that is on its way already. A failed one gets
+// another chance when something of it changes. held names those that are left as they are.
+func (p Plan) Unattended(have Observed) (todo Plan, held []string) {
+	todo = Plan{Host: p.Host, Reload: p.Reload}
+	for _, l := range p.Lanes {
+		if l.Action == ActStart {
+			u := have.Units[instance.ServiceName(l.Instance)]
+			if u.Active == "failed" && len(l.Steps) == 1 || u.Active == "inactive" && u.Ran || u.Active == "activating" || u.Active == "deactivating" {
+				l.Steps = slices.DeleteFunc(slices.Clone(l.Steps), func(s Step) bool { return s.Verb == Start })
+				l.Action, l.Held = ActUpdate, true
+				held = append(held, l.Instance)
+			}
+		}
+		if len(l.Steps) > 0 {
+			todo.Lanes = append(todo.Lanes, l)
+		}
+	}
+	return todo, held
 }
 
 // Lane returns the lane of an instance, or nil.

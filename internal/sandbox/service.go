@@ -68,7 +68,16 @@ func environment(in Input) []instance.Variable {
 		env = append(env, instance.Variable{Name: "OPENCODE_DISABLE_PROJECT_CONFIG", Value: "1"})
 	}
 	env = append(env, i.Environment...)
-	return append(env, instance.Variable{Name: "OPENCODED_GENERATION", Value: in.Generation})
+	return append(env, instance.Variable{Name: generationVariable, Value: in.Generation})
+}
+
+const generationVariable = "OPENCODED_GENERATION"
+
+// GenerationOf finds the generation in the text of a unit; "" if it has none.
+func GenerationOf(unit string) string {
+	_, rest, _ := strings.Cut(unit, generationVariable+"=")
+	end := strings.IndexAny(rest, "\"\n")
+	return rest[:max(end, 0)]
 }
 
 func (u *unit) limits(r instance.Resources) {
