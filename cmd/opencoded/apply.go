@@ -28,12 +28,17 @@ type outcomeJSON struct {
 }
 
 func (a *app) apply() *cobra.Command {
-	return &cobra.Command{
+	var restart bool
+	c := &cobra.Command{
 		Use: "apply [FILE]", Short: "make this host as the inventory says",
 		Long: `Make this host as the inventory says. Everything is validated first; with any
 error nothing is touched. Then the plan is printed and carried out: accounts,
 directories, files, egress rules, units, and last the servers, each until it
-answers. Only what changed is touched; a second apply has nothing to do.`,
+answers. Only what changed is touched; a second apply has nothing to do.
+
+Another opencode at the same path, and another opencoded, restart nothing by
+themselves: the plan says which instances run something older, and
+--restart-outdated restarts them one at a time, each healthy before the next.`,
 		Example: "  sudo opencoded apply /etc/opencode/instances.toml",
 		Args:    atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -51,9 +56,14 @@ answers. Only what changed is touched; a second apply has nothing to do.`,
 			if err != nil {
 				return err
 			}
+			if restart {
+				s.Shape(func(p plan.Plan, _ plan.Observed) plan.Plan { return p.RestartOutdated() })
+			}
 			return a.carryOut(c.Context(), h, s, problems)
 		},
 	}
+	c.Flags().BoolVar(&restart, "restart-outdated", false, "also restart what runs an older opencode, one at a time")
+	return c
 }
 
 // lock waits for another opencoded, and says for whom.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/host"
@@ -56,21 +54,12 @@ func (a *app) refused(problems document.Diagnostics) error {
 
 // load reads and validates an inventory.
 func (a *app) load(path string) (*instance.Inventory, document.Diagnostics, error) {
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	data, err := os.ReadFile(absolute)
+	inv, problems, err := host.ReadInventory(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, exit{exitError, fmt.Errorf("there is no inventory at %s (name another, or begin with examples/two-instances.toml)", absolute)}
+		err = fmt.Errorf("%w (name another, or begin with examples/two-instances.toml)", err)
 	}
 	if err != nil {
-		return nil, nil, exit{exitError, fmt.Errorf("cannot read the inventory: %w", err)}
-	}
-	// Findings name the file as the user did; what root trusts is the whole path.
-	inv, problems := instance.Parse(path, data)
-	if inv != nil {
-		inv.File = absolute
+		return nil, nil, exit{exitError, err}
 	}
 	return inv, problems, nil
 }

@@ -63,6 +63,7 @@ const (
 
 // plan prints what is to be done.
 func (p printer) plan(pl plan.Plan, show level) {
+	defer p.outdated(pl)
 	if pl.Empty() {
 		fmt.Fprintf(p.w, "Nothing to do: %s as the inventory says.\n", count(len(pl.Lanes), "instance is", "instances are"))
 		return
@@ -82,6 +83,20 @@ func (p printer) plan(pl plan.Plan, show level) {
 		fmt.Fprintln(p.w, "systemd reads its unit files again, once.")
 	}
 	fmt.Fprintln(p.w, p.summary(pl, unchanged))
+}
+
+// outdated says what runs that a restart would renew.
+func (p printer) outdated(pl plan.Plan) {
+	any := false
+	for _, l := range pl.Lanes {
+		if len(l.Outdated) > 0 {
+			fmt.Fprintf(p.w, "%s: restart to run %s\n", l.Instance, strings.Join(l.Outdated, ", "))
+			any = true
+		}
+	}
+	if any {
+		fmt.Fprintln(p.w, "`opencoded apply --restart-outdated` restarts them one at a time.")
+	}
 }
 
 func (p printer) lane(name string, l plan.Lane, show level) {

@@ -127,6 +127,9 @@ func (r *run) accounts(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot go on after creating the accounts: %w", err)
 	}
+	if r.s.shape != nil {
+		again.Shape(r.s.shape)
+	}
 	for i := range again.Plan.Lanes {
 		keepAction(&again.Plan.Lanes[i], r.s.Plan)
 	}

@@ -24,6 +24,13 @@ type Survey struct {
 	Desired   plan.Desired
 	Observed  plan.Observed
 	Plan      plan.Plan
+
+	shape func(plan.Plan, plan.Observed) plan.Plan
+}
+
+// Shape takes something out of the plan, or adds to it, and does the same whenever an apply has to survey again.
+func (s *Survey) Shape(f func(plan.Plan, plan.Observed) plan.Plan) {
+	s.shape, s.Plan = f, f(s.Plan, s.Observed)
 }
 
 // Survey reads the host and plans. Findings about the inventory come back with

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,7 +66,11 @@ func (h *Host) status(ctx context.Context, s *Survey, t *plan.Target, out *Statu
 	}
 	counts := s.Observed.Counts[i.Name]
 	out.Blocked, out.Reported = counts.Blocked.Packets, counts.Reported.Packets
-	out.Drift = drift(s.Plan.Lane(i.Name))
+	lane := s.Plan.Lane(i.Name)
+	out.Drift = drift(lane)
+	if lane != nil && len(lane.Outdated) > 0 {
+		out.Warnings = append(out.Warnings, "restart to run "+strings.Join(lane.Outdated, ", ")+" (opencoded apply --restart-outdated)")
+	}
 	out.Egress = "open"
 	switch {
 	case i.Network.Enforced():
