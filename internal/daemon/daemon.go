@@ -1,26 +1,118 @@
-// Package daemon keeps the host as the last apply left it: what others undo, it
-// does again, and says what it found.
+// Package daemon keeps the host as the inventory says. It watches, and has internal/host do what `opencoded apply`
+// does; it repairs rules at once, restarts servers that hang, and tells how things are: systemd, the journal, metrics,
+// and whoever asks on its socket.
+//
+// Three things go on side by side: egress rules (rules.go), which do not wait for anything; the health of each server
+// (health.go); and the one loop (this file) that reconciles the host with the inventory (reconcile.go).
 package daemon
 
 import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
+	"os/signal"
+	"syscall"
 	"time"
 
 	notify "github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
 	"github.com/opencoded/opencoded/internal/host"
-	"github.com/opencoded/opencoded/internal/netpolicy"
+	"github.com/opencoded/opencoded/internal/plan"
 )
 
-// Run restores the egress rules, tells systemd that it is ready, and restores
-// them again whenever a transaction of somebody else touches them or accounts
-// change, until the context ends. It fails only when it cannot begin.
-func Run(ctx context.Context, log *zap.Logger) error {
+// Options are what the command line decides.
+type Options struct {
+	Inventory string // absolute path
+	Version   string // of opencoded
+	Log       *zap.Logger
+}
+
+// Times of the loop.
+const (
+	// quiet is how long changes have to have stopped before they are looked at: editors and configuration management
+	// write several files.
+	quiet = 200 * time.Millisecond
+	// impatient is how long they may go on.
+	impatient = 2 * time.Second
+	// overdue is after how long a reconciliation counts as stuck, beyond the longest time that an instance may start.
+	overdue = 5 * time.Minute
+)
+
+// Run keeps the host until the context ends. It fails only when it cannot begin: a broken inventory is a state, and no
+// reason to end.
+func Run(ctx context.Context, o Options) error {
+	h, err := host.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	d := &daemon{Options: o, host: h, state: &state{}, wake: make(chan reason, 64), failed: map[string]string{}}
+	d.metrics = newMetrics(d)
+	d.monitor = newMonitor(ctx, d)
+	if d.files, err = newFileWatch(ctx, d.fileChanged); err != nil {
+		return fmt.Errorf("cannot watch files: %w", err)
+	}
+	if err := d.keepRules(ctx); err != nil {
+		return err
+	}
+	go keepSockets(ctx, o.Log)
+	d.watchUnits(ctx)
+	if err := d.serve(ctx); err != nil {
+		return err
+	}
+	d.loop(ctx)
+	_, _ = notify.SdNotify(false, notify.SdNotifyStopping)
+	return nil
+}
+
+type daemon struct {
+	Options
+	host    *host.Host
+	state   *state
+	metrics *metrics
+	monitor *monitor
+	files   *fileWatch
+	rules   *ruleKeeper
+	wake    chan reason
+
+	// Of the reconciliation that is under way, and the next.
+	good      *survey           // the last that could be planned
+	converged string            // fingerprint of what was wanted when the host last was so
+	accepted  string            // fingerprint of what the last good inventory wants
+	backoff   time.Duration     // after the last failure
+	failed    map[string]string // generation with which an instance did not come up: not tried again by itself
+}
+
+// reason is why the host is to be looked at.
+type reason struct {
+	text   string
+	source bool         // the inventory, or what it names, may have changed
+	reply  chan<- error // of who waits for the outcome; nil: nobody does
+}
+
+// tell wakes the loop. It never blocks for long: the loop does nothing but wait.
+func (d *daemon) tell(r reason) { d.wake <- r }
+
+func (d *daemon) fileChanged(path string) {
+	switch {
+	case path == accountFile:
+		select {
+		case d.rules.accounts <- struct{}{}:
+		default: // one is waiting already
+		}
+		d.tell(reason{text: "accounts changed"})
+	case path == "":
+		d.tell(reason{text: "changes of files were missed", source: true})
+	case d.state.isSource(path):
+		d.tell(reason{text: path + " changed", source: true})
+	default:
+		d.tell(reason{text: path + " changed"})
+	}
+}
+
+// keepRules begins to keep the rules, and returns when they have been restored once.
+func (d *daemon) keepRules(ctx context.Context) error {
 	rules, err := host.NewRuleKeeper(ctx)
 	if err != nil {
 		return err
@@ -29,145 +121,111 @@ func Run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer watcher.Close()
-	accounts := accountChanges(ctx, log)
-	k := keeper{log: log, rules: rules, retry: time.NewTimer(0)}
-	k.restore(ctx, "")
-	if _, err := notify.SdNotify(false, notify.SdNotifyReady+"\nSTATUS="+k.status()); err != nil {
-		log.Warn("cannot tell systemd of being ready", zap.Error(err))
+	d.rules = &ruleKeeper{log: d.Log, rules: rules, accounts: make(chan struct{}, 1), state: d.state, metrics: d.metrics}
+	restored := make(chan struct{})
+	go func() {
+		defer watcher.Close()
+		d.rules.keep(ctx, watcher, restored)
+	}()
+	select {
+	case <-restored:
+	case <-ctx.Done():
 	}
-	go keepSockets(ctx, log)
-	k.keep(ctx, events(ctx, log, watcher), accounts)
-	_, _ = notify.SdNotify(false, notify.SdNotifyStopping)
 	return nil
 }
 
-// events passes on what the watcher sees, until it ends.
-func events(ctx context.Context, log *zap.Logger, w *netpolicy.Watcher) <-chan netpolicy.Event {
-	out := make(chan netpolicy.Event, 64)
+// watchUnits tells the monitor when the state of a service changes.
+func (d *daemon) watchUnits(ctx context.Context) {
+	changed, err := host.WatchUnits(ctx)
+	if err != nil {
+		d.Log.Warn("states of units are asked for at each probe only", zap.Error(err))
+		return
+	}
 	go func() {
-		defer close(out)
 		for {
-			e, err := w.Next(ctx)
-			if ctx.Err() != nil {
-				return
-			}
-			if err != nil { // as good as a lost event: everything is looked at again
-				log.Error("cannot watch nftables", zap.Error(err))
-				e = netpolicy.Event{Lost: true}
-				time.Sleep(time.Second)
-			}
 			select {
-			case out <- e:
 			case <-ctx.Done():
 				return
+			case name := <-changed:
+				d.monitor.changed(name)
 			}
 		}
 	}()
-	return out
 }
 
-type keeper struct {
-	log    *zap.Logger
-	rules  *host.RuleKeeper
-	retry  *time.Timer
-	wait   time.Duration // until the next attempt, after failures
-	failed error
-	count  int // restorations since the start
-}
+// loop waits for reasons and has one reconciliation done at a time. It never waits for anything else, so that its
+// watchdog pings prove something.
+func (d *daemon) loop(ctx context.Context) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	ping, stopPing := watchdog()
+	defer stopPing()
 
-// Attempts after a failure are this far apart, at first and at most.
-const (
-	firstWait = time.Second
-	lastWait  = time.Minute
-)
-
-func (k *keeper) keep(ctx context.Context, events <-chan netpolicy.Event, accounts <-chan struct{}) {
+	pending := []reason{{text: "start", source: true}}
+	due, since := time.NewTimer(0), time.Now()
+	done := make(chan time.Duration) // until the next attempt; 0: none is needed
+	var busy time.Time               // since when a reconciliation is under way
+	add := func(r reason) {
+		if len(pending) == 0 {
+			since = time.Now()
+		}
+		pending = append(pending, r)
+		due.Reset(min(quiet, max(0, impatient-time.Since(since))))
+	}
 	for {
 		select {
 		case <-ctx.Done():
+			if !busy.IsZero() {
+				<-done
+			}
 			return
-		case e, open := <-events:
-			if !open {
-				return
+		case r := <-d.wake:
+			add(r)
+		case <-hangup:
+			_, _ = notify.SdNotify(false, notify.SdNotifyReloading+"\n"+notify.SdNotifyMonotonicUsec())
+			add(reason{text: "reload", source: true})
+		case <-due.C:
+			if !busy.IsZero() || len(pending) == 0 {
+				continue
 			}
-			by, ours := touches(e)
-			for pending := true; pending; { // one restoration serves them all
-				select {
-				case more, open := <-events:
-					if !open {
-						return
-					}
-					also, touched := touches(more)
-					ours = ours || touched
-					if by == "" {
-						by = also
-					}
-				default:
-					pending = false
-				}
+			now := pending
+			busy, pending = time.Now(), nil
+			go func() { done <- d.reconcile(ctx, now) }()
+		case again := <-done:
+			busy = time.Time{}
+			_, _ = notify.SdNotify(false, notify.SdNotifyReady+"\nSTATUS="+d.sentence())
+			switch {
+			case len(pending) > 0:
+				due.Reset(quiet)
+			case again > 0:
+				pending, since = []reason{{text: "another attempt"}}, time.Now()
+				due.Reset(again)
 			}
-			if ours {
-				k.restore(ctx, by)
-			}
-		case <-accounts:
-			k.restore(ctx, "")
-		case <-k.retry.C:
-			if k.failed != nil {
-				k.restore(ctx, "")
+		case <-ping:
+			if busy.IsZero() || time.Since(busy) < overdue+d.state.patience() {
+				_, _ = notify.SdNotify(false, notify.SdNotifyWatchdog+"\nSTATUS="+d.sentence())
 			}
 		}
 	}
 }
 
-// touches reports whether somebody else changed a table of opencoded's, and who.
-func touches(e netpolicy.Event) (by string, ours bool) {
-	if e.Lost {
-		return "", true
+// watchdog ticks twice in the time after which systemd takes the daemon for dead; never where it does not care.
+func watchdog() (<-chan time.Time, func()) {
+	every, err := notify.SdWatchdogEnabled(false)
+	if err != nil || every <= 0 {
+		return nil, func() {}
 	}
-	if int(e.PID) == os.Getpid() {
-		return "", false
-	}
-	ours = slices.ContainsFunc(e.Tables, func(name string) bool {
-		return strings.HasPrefix(name, "opencode-") || strings.HasPrefix(name, "opencoded-")
-	})
-	if !ours {
-		return "", false
-	}
-	return fmt.Sprintf("%s (pid %d)", e.Process, e.PID), true
+	t := time.NewTicker(every / 2)
+	return t.C, t.Stop
 }
 
-func (k *keeper) restore(ctx context.Context, by string) {
-	changes, err := k.rules.Restore(ctx)
-	for _, c := range changes {
-		k.count++
-		fields := []zap.Field{zap.String("table", c.Table), zap.String("difference", c.Diff)}
-		if by != "" {
-			fields = append(fields, zap.String("changed_by", by))
-		}
-		if c.Err == nil {
-			k.log.Warn("egress rules restored", fields...)
-		}
-	}
-	if k.failed = err; err == nil {
-		k.wait = firstWait
-		_, _ = notify.SdNotify(false, "STATUS="+k.status())
-		return
-	}
-	if ctx.Err() != nil {
-		return
-	}
-	k.log.Error("cannot restore the egress rules", zap.Error(err), zap.Duration("again_in", max(k.wait, firstWait)))
-	k.wait = max(k.wait, firstWait)
-	k.retry.Reset(k.wait)
-	k.wait = min(2*k.wait, lastWait)
-	_, _ = notify.SdNotify(false, "STATUS="+k.status())
-}
+// Fields by which `journalctl INSTANCE=web` and the like find a line.
+func instanceField(name string) zap.Field { return zap.String("instance", name) }
+func action(what string) zap.Field        { return zap.String("action", what) }
 
-// status is a sentence for systemctl.
-func (k *keeper) status() string {
-	if k.failed != nil {
-		return "Egress rules could not be restored: " + strings.ReplaceAll(k.failed.Error(), "\n", "; ")
-	}
-	return fmt.Sprintf("Egress rules hold; %d tables restored since the start.", k.count)
+// verbs are what the journal calls the actions of a plan that are done.
+var verbs = map[plan.Action]string{
+	plan.ActCreate: "instance created", plan.ActStart: "instance started", plan.ActRestart: "instance restarted",
+	plan.ActUpdate: "instance updated", plan.ActRemove: "instance removed",
 }

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -83,11 +82,7 @@ func (k *socketKeeper) watch() {
 	dirs := []string{filepath.Dir(plan.SocketsFile)}
 	for _, paths := range k.allowed {
 		for _, p := range paths {
-			dir := filepath.Dir(p)
-			for dir != "/" && !exists(dir) {
-				dir = filepath.Dir(dir)
-			}
-			dirs = append(dirs, dir)
+			dirs = append(dirs, nearest(filepath.Dir(p)))
 		}
 	}
 	for _, dir := range dirs {
@@ -95,11 +90,6 @@ func (k *socketKeeper) watch() {
 			k.log.Error("cannot watch a directory of allowed sockets", zap.String("directory", dir), zap.Error(err))
 		}
 	}
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }
 
 // concerns reports whether a path is an allowed one, or lies on the way to one.
@@ -120,7 +110,7 @@ func (k *socketKeeper) rebind(ctx context.Context) {
 		k.log.Error("cannot look after allowed sockets", zap.Error(err))
 	}
 	for _, r := range done {
-		fields := []zap.Field{zap.String("instance", r.Instance), zap.String("path", r.Path)}
+		fields := []zap.Field{instanceField(r.Instance), action("bind"), zap.String("path", r.Path)}
 		if r.Err != nil {
 			k.log.Error("cannot bind a socket directory that came", append(fields, zap.Error(r.Err))...)
 		} else {

@@ -371,7 +371,7 @@ func (r *run) service(ctx context.Context, l plan.Lane) {
 // patience is how long a server that runs already may take to answer: what is left of
 // its start, for another apply may have started it just now.
 func (h *Host) patience(ctx context.Context, i *instance.Instance, unitDir string) time.Duration {
-	u, err := h.unit(ctx, i.ServiceName(), unitDir)
+	u, err := h.Unit(ctx, i.ServiceName(), unitDir)
 	if err != nil {
 		return runningTimeout
 	}

@@ -35,8 +35,53 @@ type Health struct {
 
 // probe asks a server whether it is up: it answers, and its configuration is
 // valid. The first alone says nothing about the second, see the endpoints.
-func probe(ctx context.Context, listen instance.Listen, password string) (Health, error) {
-	body, err := get(ctx, listen, password, "/global/health")
+func probe(ctx context.Context, s server) (Health, error) {
+	health, err := s.health(ctx)
+	if err == nil {
+		_, err = s.get(ctx, "/config")
+	}
+	return health, err
+}
+
+// Pulse is what a server that is up says of itself.
+type Pulse struct {
+	Health
+	Busy int           // sessions that are at work
+	Took time.Duration // until it had said that it is healthy
+}
+
+// FeelPulse asks the server that a unit runs whether it is healthy, and then what it is doing. It asks no other: see
+// serves. That it does not say what it does is no error.
+func FeelPulse(ctx context.Context, u Unit, listen instance.Listen, timeout time.Duration) (Pulse, error) {
+	if err := serves(u, listen); err != nil {
+		return Pulse{}, err
+	}
+	s, began := server{listen, Password(u), timeout}, time.Now()
+	health, err := s.health(ctx)
+	p := Pulse{Health: health, Took: time.Since(began)}
+	if err != nil {
+		return p, err
+	}
+	var sessions map[string]struct{ Type string }
+	if body, err := s.get(ctx, "/session/status"); err == nil && json.Unmarshal(body, &sessions) == nil {
+		for _, session := range sessions {
+			if session.Type != "idle" {
+				p.Busy++
+			}
+		}
+	}
+	return p, nil
+}
+
+// server is how one is asked.
+type server struct {
+	listen   instance.Listen
+	password string
+	timeout  time.Duration // of one request
+}
+
+func (s server) health(ctx context.Context) (Health, error) {
+	body, err := s.get(ctx, "/global/health")
 	if err != nil {
 		return Health{}, err
 	}
@@ -47,23 +92,22 @@ func probe(ctx context.Context, listen instance.Listen, password string) (Health
 	if err := json.Unmarshal(body, &health); err != nil || !health.Healthy {
 		return Health{}, fmt.Errorf("GET /global/health answers %.80q, not that it is healthy", body)
 	}
-	_, err = get(ctx, listen, password, "/config")
-	return health.Health, err
+	return health.Health, nil
 }
 
 // client makes a connection for each request: a kept one would hold on to a
 // server that is being replaced.
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
 
-func get(ctx context.Context, listen instance.Listen, password, path string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+func (s server) get(ctx context.Context, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(listen)+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(s.listen)+path, nil)
 	if err != nil {
 		return nil, err
 	}
-	if password != "" {
-		request.SetBasicAuth("opencode", password)
+	if s.password != "" {
+		request.SetBasicAuth("opencode", s.password)
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -109,7 +153,7 @@ func (h *Host) awaitHealth(ctx context.Context, t *plan.Target, unitDir string, 
 	defer cancel()
 	before := int64(-1)
 	for pause := probeFirst; ; pause = min(2*pause, probeLast) {
-		u, err := h.unit(ctx, i.ServiceName(), unitDir)
+		u, err := h.Unit(ctx, i.ServiceName(), unitDir)
 		if err == nil && before < 0 {
 			before = int64(u.Restarts) // a server may have crashed now and then in its time
 		}

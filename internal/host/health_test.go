@@ -45,7 +45,7 @@ func TestProbe(t *testing.T) {
 				w.Write([]byte(c.config))
 			}
 		}))
-		health, err := probe(t.Context(), listenOf(s), c.password)
+		health, err := probe(t.Context(), server{listenOf(s), c.password, probeTimeout})
 		s.Close()
 		switch {
 		case c.want == "" && (err != nil || health.Version != "1.2.3"):

@@ -17,19 +17,28 @@ import (
 
 // probeUnit probes the server that a unit runs, and no other: whoever else holds
 // its port would be believed to be it, and would be told its password.
-func probeUnit(ctx context.Context, u unit, listen instance.Listen) (Health, error) {
+func probeUnit(ctx context.Context, u Unit, listen instance.Listen) (Health, error) {
+	if err := serves(u, listen); err != nil {
+		return Health{}, err
+	}
+	return probe(ctx, server{listen, Password(u), probeTimeout})
+}
+
+// serves makes sure that what answers on an address is the main process of a unit.
+func serves(u Unit, listen instance.Listen) error {
 	if u.Active != "active" || u.MainPID == 0 {
-		return Health{}, fmt.Errorf("the unit is %s (%s)", u.Active, u.Sub)
+		return fmt.Errorf("the unit is %s (%s)", u.Active, u.Sub)
 	}
 	uid, err := processUser(u.MainPID)
 	if err != nil {
-		return Health{}, fmt.Errorf("the server has ended: %w", err)
+		return fmt.Errorf("the server has ended: %w", err)
 	}
-	if err := listensAlone(listen, uid); err != nil {
-		return Health{}, err
-	}
-	return probe(ctx, listen, processVariable(u.MainPID, "OPENCODE_SERVER_PASSWORD"))
+	return listensAlone(listen, uid)
 }
+
+// Password is what guards a running server; "" when nothing does. An environment file may have set another than the
+// generated one.
+func Password(u Unit) string { return processVariable(u.MainPID, "OPENCODE_SERVER_PASSWORD") }
 
 // processUser is the effective user of a process. The owner of its directory in
 // /proc is root where its program may not be read, see proc(5).

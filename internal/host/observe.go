@@ -73,7 +73,7 @@ func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired pla
 		return o, err
 	}
 	for _, t := range desired.Targets {
-		u, err := h.unit(ctx, t.Instance.ServiceName(), inv.Host.UnitDir)
+		u, err := h.Unit(ctx, t.Instance.ServiceName(), inv.Host.UnitDir)
 		if err != nil {
 			return o, err
 		}
@@ -205,7 +205,7 @@ func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o 
 	}
 	for _, l := range left {
 		for _, name := range []string{instance.ServiceName(l.Name), instance.SetupName(l.Name)} {
-			u, err := h.unit(ctx, name, inv.Host.UnitDir)
+			u, err := h.Unit(ctx, name, inv.Host.UnitDir)
 			if err != nil {
 				return err
 			}

@@ -87,7 +87,7 @@ func (h *Host) TryAs(ctx context.Context, rules netpolicy.Rules, name, to string
 	if err != nil {
 		return "", err
 	}
-	u, err := h.unit(ctx, instance.ServiceName(policy.Name), "")
+	u, err := h.Unit(ctx, instance.ServiceName(policy.Name), "")
 	if err != nil {
 		return "", err
 	}

@@ -39,7 +39,7 @@ func (r Remains) Empty() bool {
 func (h *Host) Remains(ctx context.Context, name string) (Remains, error) {
 	r := Remains{Instance: name}
 	for _, unitName := range []string{instance.ServiceName(name), instance.SetupName(name)} {
-		u, err := h.unit(ctx, unitName, instance.UnitDir)
+		u, err := h.Unit(ctx, unitName, instance.UnitDir)
 		if err != nil {
 			return r, err
 		}

@@ -61,7 +61,7 @@ func RebindSockets(ctx context.Context, allowed map[string][]string) ([]Rebound,
 	defer h.Close()
 	var out []Rebound
 	for name, paths := range allowed {
-		u, err := h.unit(ctx, instance.ServiceName(name), "")
+		u, err := h.Unit(ctx, instance.ServiceName(name), "")
 		if err != nil {
 			return out, err
 		}

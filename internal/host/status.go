@@ -56,7 +56,7 @@ func (h *Host) Status(ctx context.Context, s *Survey) ([]Status, error) {
 
 func (h *Host) status(ctx context.Context, s *Survey, t *plan.Target, out *Status) error {
 	i := t.Instance
-	u, err := h.unit(ctx, i.ServiceName(), s.Inventory.Host.UnitDir)
+	u, err := h.Unit(ctx, i.ServiceName(), s.Inventory.Host.UnitDir)
 	if err != nil {
 		return err
 	}

@@ -106,8 +106,8 @@ func (h *Host) refilter(ctx context.Context) error {
 	return h.stop(ctx, slice)
 }
 
-// unit is the state of one unit, with what the status table shows.
-type unit struct {
+// Unit is the state of one unit, with what the status table shows.
+type Unit struct {
 	plan.Unit
 	Since    time.Time // of the present state
 	Group    string    // its control group; "" when nothing runs
@@ -116,13 +116,13 @@ type unit struct {
 	Result   string    // of the last run: success, exit-code, signal, …
 }
 
-// unit asks systemd about a service. One that systemd does not know is inactive.
-func (h *Host) unit(ctx context.Context, name, unitDir string) (unit, error) {
+// Unit asks systemd about a service. One that systemd does not know is inactive.
+func (h *Host) Unit(ctx context.Context, name, unitDir string) (Unit, error) {
 	p, err := h.properties(ctx, name)
 	if err != nil {
-		return unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
+		return Unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
 	}
-	u := unit{Unit: plan.Unit{
+	u := Unit{Unit: plan.Unit{
 		Active:     property[string](p, "ActiveState"),
 		Sub:        property[string](p, "SubState"),
 		NeedReload: property[bool](p, "NeedDaemonReload"),

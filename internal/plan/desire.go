@@ -198,9 +198,10 @@ func (b *builder) files() {
 	b.t.Link = Link{Below: i.StateDir, Name: ".config/opencode/opencode.json", Target: l.ConfigFile()}
 }
 
-func (b *builder) password() string {
-	return "OPENCODE_SERVER_PASSWORD=" + b.facts.Passwords[b.i.Name] + "\n"
-}
+func (b *builder) password() string { return PasswordFile(b.facts.Passwords[b.i.Name]) }
+
+// PasswordFile is the environment file that gives a server its password.
+func PasswordFile(password string) string { return "OPENCODE_SERVER_PASSWORD=" + password + "\n" }
 
 func (b *builder) policy() {
 	i := b.i

@@ -22,7 +22,7 @@ network_isolation = { enable = true, outbound_allow_cidrs = ["10.0.0.0/8"] }
 		why    string
 		// what a restart would bring
 		outdated string
-		steps  string // some of them, by name
+		steps    string // some of them, by name
 	}{
 		{name: "nothing", action: ActNone},
 		{name: "allowlist", toml: strings.Replace(base, "10.0.0.0/8", "192.0.2.0/24", 1), action: ActUpdate, steps: "opencode-a"},
@@ -41,7 +41,9 @@ network_isolation = { enable = true, outbound_allow_cidrs = ["10.0.0.0/8"] }
 		{name: "environment file", facts: func(f *Facts) { f.Environment["/run/secrets/a.env"] = []byte("TOKEN=other\n") },
 			action: ActRestart, why: "environment file changed"},
 		{name: "password", facts: func(f *Facts) { f.Passwords["a"] = "other" }, action: ActRestart, why: "environment file changed"},
-		{name: "binary", facts: func(f *Facts) { f.Binaries[""] = Binary{Resolved: opencodeBinary, Stamp: "replaced", Version: "1.18.34"} },
+		{name: "binary", facts: func(f *Facts) {
+			f.Binaries[""] = Binary{Resolved: opencodeBinary, Stamp: "replaced", Version: "1.18.34"}
+		},
 			action: ActUpdate, outdated: "opencode 1.18.34"},
 		{name: "another opencode behind a link", facts: func(f *Facts) { f.Binaries[""] = Binary{Resolved: "/opt/opencode-2", Stamp: "replaced"} },
 			action: ActUpdate, outdated: "opencode"},
