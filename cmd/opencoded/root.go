@@ -105,7 +105,9 @@ func (a *app) root() *cobra.Command {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%v (see %s --help)", err, c.CommandPath())
 	})
-	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.doctor(), a.blocked(), a.purge(), a.net(), a.confine(), a.daemon(), a.config(), a.wrap(), a.version())
+	c.AddCommand(a.validate(), a.plan(), a.apply(), a.status(), a.doctor(), a.blocked(), a.purge(), a.net(), a.confine(), a.daemon(), a.reload(),
+		a.logs(), a.attach(), a.url(), a.password(), a.config(), a.wrap(), a.version())
+	c.AddCommand(a.operations()...)
 	return c
 }
 

@@ -37,10 +37,10 @@ type State struct {
 
 // Access is what an operator needs to reach an instance.
 type Access struct {
-	URL      string `json:"url"`
-	Password string `json:"password,omitempty"` // "" without auth
-	Opencode string `json:"opencode"`           // the program that runs there
-	Dir      string `json:"directory"`
+	URL       string `json:"url"`
+	Password  string `json:"password,omitempty"` // "" without auth
+	Opencode  string `json:"opencode"`           // the program that runs there
+	Directory string `json:"directory"`
 }
 
 // ErrNotRunning means that nobody listens on the socket.

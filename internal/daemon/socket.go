@@ -238,7 +238,8 @@ func (d *daemon) access(ctx context.Context, name string) (control.Access, error
 	if err != nil {
 		return control.Access{}, err
 	}
-	return d.host.Access(ctx, i, d.monitor.inventoryDir())
+	a, err := d.host.Access(ctx, i, d.monitor.inventoryDir())
+	return control.Access(a), err
 }
 
 // flushing sends each line on at once.

@@ -64,7 +64,7 @@ func TestProbeDoesNotWaitForever(t *testing.T) {
 	defer close(done)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := probe(ctx, listenOf(s), ""); err == nil || !strings.Contains(err.Error(), "no answer in time") {
+	if _, err := probe(ctx, server{listenOf(s), "", probeTimeout}); err == nil || !strings.Contains(err.Error(), "no answer in time") {
 		t.Errorf("got %v", err)
 	}
 }

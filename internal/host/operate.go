@@ -10,9 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/opencoded/opencoded/internal/control"
 	"github.com/opencoded/opencoded/internal/instance"
-	"github.com/opencoded/opencoded/internal/netpolicy"
 	"github.com/opencoded/opencoded/internal/plan"
 	"github.com/opencoded/opencoded/internal/sandbox"
 )
@@ -68,22 +66,25 @@ func RotatePassword(name string) error {
 	return writeFile(plan.File{Path: path, Mode: 0o600, Content: plan.PasswordFile(randomText())})
 }
 
+// Access is what is needed to reach a running server.
+type Access struct {
+	URL       string
+	Password  string // "" without auth
+	Opencode  string // the program that runs there
+	Directory string
+}
+
 // Access says how a running server is reached.
-func (h *Host) Access(ctx context.Context, i *instance.Instance, unitDir string) (control.Access, error) {
+func (h *Host) Access(ctx context.Context, i *instance.Instance, unitDir string) (Access, error) {
 	u, err := h.Unit(ctx, i.ServiceName(), unitDir)
 	if err == nil {
 		err = serves(u, i.Listen)
 	}
 	if err != nil {
-		return control.Access{}, fmt.Errorf("instance %q cannot be reached: %w", i.Name, err)
+		return Access{}, fmt.Errorf("instance %q cannot be reached: %w", i.Name, err)
 	}
 	b, err := findBinary(i.Opencode)
-	return control.Access{URL: "http://" + reachable(i.Listen), Password: Password(u), Opencode: b.Resolved, Dir: i.Directory}, err
-}
-
-// Counts are the packets that each instance was kept from sending.
-func (h *Host) Counts(ctx context.Context) (map[string]netpolicy.Counts, error) {
-	return h.kernel.Counts(ctx)
+	return Access{URL: "http://" + reachable(i.Listen), Password: Password(u), Opencode: b.Resolved, Directory: i.Directory}, err
 }
 
 // Logs writes the journal of an instance, its set-up included: the last lines, or everything since a point in time in

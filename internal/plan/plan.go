@@ -115,6 +115,12 @@ func (p Plan) RestartOutdated() Plan {
 	return p
 }
 
+// Only is the part of the plan that concerns one instance and no other.
+func (p Plan) Only(name string) Plan {
+	p.Lanes = slices.DeleteFunc(slices.Clone(p.Lanes), func(l Lane) bool { return l.Instance != name })
+	return p
+}
+
 // Unattended is the part of the plan that is done without asking: of an instance that runs no longer nothing is
 // started that somebody has stopped, that systemd has given up, or that is on its way already. A failed one gets
 // another chance when something of it changes. held names those that are left as they are.

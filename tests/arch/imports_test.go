@@ -33,6 +33,7 @@ const (
 	sys        = "golang.org/x/sys/"
 	zstd       = "github.com/klauspost/compress/zstd"
 	terminal   = "golang.org/x/term"
+	prometheus = "github.com/prometheus/client_golang/"
 )
 
 // rule is what a package may import besides the standard library. A pure package
@@ -65,13 +66,14 @@ var rules = []struct {
 	{"internal/confine", rule{foreign: []string{landlock, sys}}},
 	{"internal/host", rule{foreign: []string{systemd, dbus, sys}, project: []string{
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan", "internal/confine"}}},
-	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap, fsnotify}, project: []string{
-		"internal/document", "internal/destination", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host"}}},
+	{"internal/control", rule{}},
+	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap, fsnotify, prometheus}, project: []string{
+		"internal/document", "internal/destination", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host", "internal/control"}}},
 	{"internal/tree", rule{foreign: []string{zstd}}},
 	{"internal/wrap", rule{pure: true, project: []string{"internal/lazy", "internal/config", "internal/schema", "internal/tree"}}},
-	{"cmd/opencoded", rule{foreign: []string{cobra, zap, terminal, sys}, project: []string{
+	{"cmd/opencoded", rule{foreign: []string{cobra, zap, terminal, sys, systemd + "v22/journal"}, project: []string{
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan",
-		"internal/host", "internal/daemon", "internal/confine", "internal/tree", "internal/wrap"}}},
+		"internal/host", "internal/control", "internal/daemon", "internal/confine", "internal/tree", "internal/wrap"}}},
 }
 
 // effects are packages of the standard library that reach the host.
