@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/opencoded/opencoded/internal/control"
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/host"
 )
@@ -26,18 +27,58 @@ apply would have to change.`,
 				if err != nil {
 					return exit{exitError, err}
 				}
+				service := a.service(c.Context())
 				if a.json {
 					a.print(struct {
-						Findings  []finding     `json:"findings"`
-						Converged bool          `json:"converged"`
-						Instances []host.Status `json:"instances"`
-					}{findings(problems), s.Plan.Empty(), list})
+						Findings  []finding      `json:"findings"`
+						Converged bool           `json:"converged"`
+						Instances []host.Status  `json:"instances"`
+						Service   *control.State `json:"service,omitempty"`
+					}{findings(problems), s.Plan.Empty(), list, service})
 					return nil
 				}
 				a.table(list)
+				a.told(service)
 				return nil
 			})
 		},
+	}
+}
+
+// service is what opencoded.service says of itself; nil where it does not run.
+func (a *app) service(ctx context.Context) *control.State {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	state, err := control.NewClient(control.Socket).State(ctx)
+	if err != nil {
+		return nil
+	}
+	return &state
+}
+
+// told prints what is not as it should be with the service.
+func (a *app) told(s *control.State) {
+	if s == nil {
+		return
+	}
+	if len(s.Broken) > 0 {
+		kept := "running instances stay as they are"
+		if !s.Loaded.IsZero() {
+			kept = "it keeps that of " + s.Loaded.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(a.out, "opencoded.service: cannot use the inventory, %s:\n", kept)
+		for _, l := range s.Broken {
+			fmt.Fprintf(a.out, "    %s\n", l)
+		}
+	}
+	if len(s.Failed) > 0 {
+		fmt.Fprintf(a.out, "opencoded.service: did not come through: %s (journalctl -u opencoded)\n", strings.Join(s.Failed, ", "))
+	}
+	if s.Waiting > 0 {
+		fmt.Fprintf(a.out, "opencoded.service: %s wait for `opencoded apply` (auto_apply = false)\n", count(s.Waiting, "change", "changes"))
+	}
+	if s.Rules != "" {
+		fmt.Fprintf(a.out, "opencoded.service: cannot restore the egress rules: %s\n", s.Rules)
 	}
 }
 
@@ -51,6 +92,7 @@ func (a *app) look(ctx context.Context, purpose string, args []string, tell func
 	a.quiet = true // plan and apply say what is wrong with the inventory
 	s, problems, err := a.survey(ctx, h, file(args))
 	if err != nil {
+		a.told(a.service(ctx)) // what is kept meanwhile
 		return err
 	}
 	return tell(h, s, problems)

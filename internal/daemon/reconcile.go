@@ -62,6 +62,11 @@ func (d *daemon) converge(ctx context.Context, reasons []reason) error {
 	if err := d.follow(s); err != nil {
 		d.Log.Error("some files are not watched: changes of them are seen with the next of another", zap.Error(err))
 	}
+	address := ""
+	if l := s.Inventory.Host.MetricsListen; l.IsValid() {
+		address = l.String()
+	}
+	d.metrics.listen(ctx, address)
 	if !s.Inventory.Host.AutoApply && wanted != d.converged {
 		d.leave(s, wanted)
 		return refused

@@ -266,7 +266,8 @@ func (b *builder) generation(units [2]string) Generation {
 		hooks = append(hooks, name, scripts[name])
 	}
 	return Generation{
-		hash(key, partUnit, sandbox.Identity(units[0]), sandbox.Identity(units[1])),
+		// Whose id the account has is no part of the text, and a process keeps the one that it started with.
+		hash(key, partUnit, sandbox.Identity(units[0]), sandbox.Identity(units[1]), fmt.Sprint(b.t.Account.UID, b.t.Account.GID)),
 		hash(key, partConfiguration, b.configured()...),
 		hash(key, "environment file", environment...),
 		hash(key, "credential", secrets...),

@@ -37,6 +37,8 @@ var scenarios = []struct {
 	{"network-guard", networkGuard},
 	{"egress-ports", egressPorts},
 	{"egress-kept", egressKept},
+	{"host-service", hostService},
+	{"host-service-upgrades", hostServiceUpgrades},
 	{"traffic", everyKindOfTraffic},
 	{"traffic-open-flows", openFlows},
 	{"traffic-many", manyInstances},
