@@ -73,7 +73,7 @@ func hostService(t *testing.T) {
 func brokenInventory(t *testing.T) {
 	alpha, beta := operator.PID(t, "alpha"), operator.PID(t, "beta")
 	operator.Write(t, operator.Inventory, strings.Replace(servedTwo, "listen.port = 8702", "listen.prot = 8702", 1), 0o644)
-	const mistake = `instances.toml:14:8: unknown key "prot" in instances.beta.listen`
+	const mistake = `instances.toml:13:8: unknown key "prot" in instances.beta.listen`
 	operator.Eventually(t, "the service tells systemd", func() bool { return strings.Contains(statusText(t), mistake) })
 	if r := operator.Command(t, "systemctl", "reload", "opencoded"); r.Code == 0 {
 		t.Errorf("a reload with a broken inventory succeeds: %v", r)
@@ -238,9 +238,13 @@ func metricsAreServed(t *testing.T) {
 		text := scrape()
 		return strings.Contains(text, `opencoded_instance_up{instance="alpha"} 1`) && strings.Contains(text, `opencoded_instance_up{instance="beta"} 1`)
 	})
+	operator.Sh(t, "chmod 666 /var/lib/opencoded/instances/beta/config/opencode.json; echo '# edited' >> /etc/systemd/system/opencode-beta.service")
+	operator.Eventually(t, "repairs are counted", func() bool {
+		text := scrape()
+		return strings.Contains(text, `opencoded_drift_repairs_total{kind="unit"} 1`) && strings.Contains(text, `opencoded_drift_repairs_total{kind="file"} 1`)
+	})
 	text := scrape()
-	for _, part := range []string{`opencoded_drift_repairs_total{kind="unit"}`, `opencoded_drift_repairs_total{kind="file"}`,
-		`opencoded_applies_total{result="success"}`, "opencoded_reconcile_duration_seconds_bucket", "opencoded_inventory_valid 1",
+	for _, part := range []string{`opencoded_applies_total{result="success"}`, "opencoded_reconcile_duration_seconds_bucket", "opencoded_inventory_valid 1",
 		`opencoded_instance_egress_packets_total{instance="alpha",verdict="blocked"} 0`, `opencoded_instance_restarts_total{by="opencoded",instance="alpha"}`} {
 		operator.Contains(t, "metrics", text, part)
 	}
