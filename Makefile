@@ -13,13 +13,16 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.dat
 AS_ROOT := $(if $(DESTDIR),,$(shell test `id -u` = 0 || echo sudo))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo docs install uninstall fmt vet lint clean
+.PHONY: help build package test demo docs install uninstall fmt vet lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/opencoded, static and reproducible
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/opencoded ./cmd/opencoded
+
+package: ## build packages for Debian and for Fedora and its like, reproducible, into bin
+	scripts/package
 
 test: ## run every tier of tests, installing what they need (REQUIRE=all: none may be left out)
 	@scripts/test
