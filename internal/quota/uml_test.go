@@ -68,11 +68,11 @@ func inKernel(t *testing.T, disks ...string) bool {
 	}
 	// What follows goes to the first process as its arguments.
 	args = append(args, "--", "-test.v", "-test.run=^"+t.Name()+"$")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, linux, args...)
 	c.Dir = t.TempDir()
-	c.Env = append(os.Environ(), "TMPDIR="+c.Dir, "HOME="+c.Dir)
+	c.Env = append(os.Environ(), "TMPDIR=/dev/shm", "HOME="+c.Dir) // its memory is a file, deleted at once
 	// Its processes are traced ones of the host, and would outlive it.
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
