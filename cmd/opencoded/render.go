@@ -150,6 +150,7 @@ func tally(steps []plan.Step) string {
 
 var plurals = map[plan.Kind]string{
 	plan.KindAccount: "accounts", plan.KindDirectory: "directories", plan.KindFile: "files", plan.KindLink: "links",
+	plan.KindQuota: "quotas",
 	plan.KindRules: "tables of rules", plan.KindFirewall: "firewall rules", plan.KindUnit: "units", plan.KindService: "services",
 }
 

@@ -12,13 +12,14 @@ import (
 	"github.com/opencoded/opencoded/internal/control"
 	"github.com/opencoded/opencoded/internal/document"
 	"github.com/opencoded/opencoded/internal/host"
+	"github.com/opencoded/opencoded/internal/plan"
 )
 
 func (a *app) status() *cobra.Command {
 	return &cobra.Command{
 		Use: "status [FILE]", Short: "show how the servers are",
 		Long: `Show every instance of the inventory: its state (healthy means that it answers),
-process, memory, address, egress policy, blocked packets, and drift: what an
+process, memory, disk space if that is limited, address, egress policy, blocked packets, and drift: what an
 apply would have to change.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -100,10 +101,10 @@ func (a *app) look(ctx context.Context, purpose string, args []string, tell func
 
 func (a *app) table(list []host.Status) {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "INSTANCE\tSTATE\tSINCE\tPID\tMEMORY\tADDRESS\tEGRESS\tBLOCKED\tDRIFT")
+	fmt.Fprintln(w, "INSTANCE\tSTATE\tSINCE\tPID\tMEMORY\tDISK\tADDRESS\tEGRESS\tBLOCKED\tDRIFT")
 	for _, s := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", s.Instance, s.State, since(s.Since), orDash(s.PID),
-			mebibytes(s.Memory), text(s.Address), text(s.Egress), s.Blocked, drift(s.Drift))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", s.Instance, s.State, since(s.Since), orDash(s.PID),
+			mebibytes(s.Memory), space(s), text(s.Address), text(s.Egress), s.Blocked, drift(s.Drift))
 	}
 	w.Flush()
 	for _, s := range list {
@@ -153,6 +154,14 @@ func mebibytes(n uint64) string {
 		return "-"
 	}
 	return fmt.Sprintf("%d MiB", n>>20)
+}
+
+// space is what a limited state directory takes, and may.
+func space(s host.Status) string {
+	if s.StateMax == 0 {
+		return "-"
+	}
+	return plan.Size(s.StateUsed) + " of " + plan.Size(s.StateMax)
 }
 
 func drift(list []string) string {

@@ -40,7 +40,7 @@ func (h *Host) Apply(ctx context.Context, s *Survey, watch func(Event)) []Outcom
 	if err := r.accounts(ctx); err != nil {
 		r.fail("", err)
 	}
-	r.each(plan.KindDirectory, plan.KindFile, plan.KindLink)
+	r.each(plan.KindDirectory, plan.KindFile, plan.KindLink, plan.KindQuota)
 	r.stopLeftovers(ctx)
 	r.rules(ctx)
 	r.units(ctx)
@@ -185,6 +185,8 @@ func write(s plan.Step) error {
 		return writeFile(*s.File)
 	case s.Link != nil:
 		return makeLink(*s.Link)
+	case s.Quota != nil:
+		return setQuota(s.Verb, *s.Quota)
 	case s.Kind == plan.KindFile && s.Verb == plan.Remove:
 		return removeFile(s.Name)
 	}
@@ -217,6 +219,8 @@ func (r *run) takeDown(ctx context.Context, step plan.Step) error {
 		return r.h.disable(ctx, step.Name)
 	case step.Verb == plan.Remove && step.Kind == plan.KindUnit:
 		return removeFile(step.Name)
+	case step.Quota != nil:
+		return setQuota(step.Verb, *step.Quota)
 	}
 	return nil
 }

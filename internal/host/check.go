@@ -47,6 +47,7 @@ func (c *checker) run() {
 		c.directory()
 		c.repository()
 		c.stateDir()
+		c.stateMax()
 		c.sandboxPaths()
 		c.resolver(nameservers)
 	}

@@ -78,6 +78,9 @@ func gather(ctx context.Context, inv *instance.Inventory) (plan.Facts, document.
 		return f, nil, fmt.Errorf("cannot find out which opencoded this is: %w", err)
 	}
 	f.Author = self.Stamp
+	if f.Projects, err = projects(); err != nil {
+		return f, nil, err
+	}
 	c := checker{inv: inv, facts: &f}
 	c.run()
 	bundles, found := plan.Configurations(inv, Reader{Trusted: os.Geteuid() == 0})

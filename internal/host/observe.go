@@ -46,7 +46,7 @@ func (h *Host) Survey(ctx context.Context, inv *instance.Inventory) (*Survey, do
 	if len(problems.Errors()) > 0 {
 		return nil, problems, nil
 	}
-	observed, err := h.observe(ctx, inv, desired, held(facts.Firewalls))
+	observed, err := h.observe(ctx, inv, facts, desired)
 	if err != nil {
 		return nil, problems, err
 	}
@@ -57,9 +57,9 @@ func (h *Host) Survey(ctx context.Context, inv *instance.Inventory) (*Survey, do
 
 // observe reads everything that desired speaks of, and what is left of
 // instances that are no longer wanted.
-func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired plan.Desired, openings map[string][]plan.Opening) (plan.Observed, error) {
+func (h *Host) observe(ctx context.Context, inv *instance.Inventory, facts plan.Facts, desired plan.Desired) (plan.Observed, error) {
 	o := plan.Observed{
-		Openings: openings,
+		Openings: held(facts.Firewalls),
 
 		Paths:  map[string]plan.Path{},
 		Units:  map[string]plan.Unit{},
@@ -72,6 +72,9 @@ func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired pla
 	if err := h.observeTables(ctx, &o); err != nil {
 		return o, err
 	}
+	if err := observeQuotas(desired, &o); err != nil {
+		return o, err
+	}
 	for _, t := range desired.Targets {
 		u, err := h.Unit(ctx, t.Instance.ServiceName(), inv.Host.UnitDir)
 		if err != nil {
@@ -79,7 +82,7 @@ func (h *Host) observe(ctx context.Context, inv *instance.Inventory, desired pla
 		}
 		o.Units[t.Instance.ServiceName()] = u.Unit
 	}
-	return o, h.observeLeftovers(ctx, inv, &o)
+	return o, h.observeLeftovers(ctx, inv, facts.Accounts, &o)
 }
 
 // observePaths looks at every path that desired names.
@@ -162,8 +165,8 @@ func (h *Host) observeTables(ctx context.Context, o *plan.Observed) error {
 
 // observeLeftovers finds what belongs to instances that the inventory does not
 // enable: marked unit files, in either directory that systemd reads, egress
-// tables, and openings in a firewall. Unit files of enabled ones in the other directory are stale.
-func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o *plan.Observed) error {
+// tables, openings in a firewall, limits of state directories. Unit files of enabled ones in the other directory are stale.
+func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, accounts map[string]plan.Account, o *plan.Observed) error {
 	left := map[string]*plan.Leftover{}
 	get := func(name string) *plan.Leftover {
 		if left[name] == nil {
@@ -202,6 +205,13 @@ func (h *Host) observeLeftovers(ctx context.Context, inv *instance.Inventory, o 
 		if !wanted[name] {
 			get(name)
 		}
+	}
+	quotas, err := leftQuotas(inv, accounts, wanted)
+	if err != nil {
+		return err
+	}
+	for name, q := range quotas {
+		get(name).Quota = q
 	}
 	for _, l := range left {
 		for _, name := range []string{instance.ServiceName(l.Name), instance.SetupName(l.Name)} {

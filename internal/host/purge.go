@@ -26,7 +26,8 @@ type Remains struct {
 
 	Openings []plan.Opening `json:"openings,omitempty"` // in the firewalls of the host
 
-	uid uint32
+	uid   uint32
+	quota *plan.Quota
 }
 
 // Empty reports whether there is nothing to purge.
@@ -94,6 +95,8 @@ func (h *Host) account(ctx context.Context, r *Remains) error {
 	// The home is only taken with the account if it is the account's own.
 	if info, err := look(user.Home, false); err == nil && info.Exists && info.UID == user.UID {
 		r.Paths = append(r.Paths, user.Home)
+		r.quota, err = limited(user.Home, user.UID)
+		return err
 	}
 	return nil
 }
@@ -106,6 +109,11 @@ func (h *Host) Purge(ctx context.Context, r Remains) error {
 	}
 	for _, o := range r.Openings {
 		if err := setOpening(ctx, plan.Remove, o); err != nil {
+			return err
+		}
+	}
+	if r.quota != nil {
+		if err := setQuota(plan.Remove, *r.quota); err != nil {
 			return err
 		}
 	}

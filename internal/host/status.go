@@ -19,13 +19,17 @@ type Status struct {
 	PID      uint32    `json:"pid,omitempty"`
 	Memory   uint64    `json:"memory_bytes,omitempty"`
 	Address  string    `json:"address,omitempty"`
-	Egress   string    `json:"egress,omitempty"` // open, restricted, reported
-	Blocked  uint64    `json:"blocked_packets"`
-	Reported uint64    `json:"reported_packets,omitempty"` // let pass by network_isolation.mode = "report"
-	Drift    []string  `json:"drift,omitempty"`            // what an apply would do
-	Version  string    `json:"opencode_version,omitempty"`
-	Detail   string    `json:"detail,omitempty"` // why it is not healthy
-	Warnings []string  `json:"warnings,omitempty"`
+
+	StateUsed uint64 `json:"state_bytes,omitempty"` // of the state directory, where it is limited
+	StateMax  uint64 `json:"state_max_bytes,omitempty"`
+
+	Egress   string   `json:"egress,omitempty"` // open, restricted, reported
+	Blocked  uint64   `json:"blocked_packets"`
+	Reported uint64   `json:"reported_packets,omitempty"` // let pass by network_isolation.mode = "report"
+	Drift    []string `json:"drift,omitempty"`            // what an apply would do
+	Version  string   `json:"opencode_version,omitempty"`
+	Detail   string   `json:"detail,omitempty"` // why it is not healthy
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Status reports every instance of a survey, disabled ones and leftovers too,
@@ -70,6 +74,9 @@ func (h *Host) status(ctx context.Context, s *Survey, t *plan.Target, out *Statu
 	out.Drift = drift(lane)
 	if lane != nil && len(lane.Outdated) > 0 {
 		out.Warnings = append(out.Warnings, "restart to run "+strings.Join(lane.Outdated, ", ")+" (opencoded apply --restart-outdated)")
+	}
+	if err := out.used(t.Quota); err != nil {
+		return err
 	}
 	out.Egress = "open"
 	switch {

@@ -211,6 +211,8 @@ func (n Network) Enforced() bool { return n.Enable && n.Mode != "report" }
 // its own.
 type Resources struct {
 	MemoryMax, MemoryHigh, CPUQuota, TasksMax, NOFile string
+
+	StateMax uint64 // bytes that the state directory may take, in whole pages of 4 KiB; 0 means no limit
 }
 
 // Health is how the daemon finds out that a running server hangs.

@@ -133,6 +133,8 @@ var instanceKeys = []key[Instance]{
 		one(func(i *Instance) *string { return &i.Resources.TasksMax }, scalar(matching(tasksRule, "a number of tasks", `use a number, a percentage or "infinity"`)))},
 	{"resources.nofile", "", "number of open files, or soft:hard",
 		one(func(i *Instance) *string { return &i.Resources.NOFile }, scalar(matching(filesRule, "a number of files", `use a number or "soft:hard"`)))},
+	{"resources.state_max", "", "disk space that the state directory may take, by project quotas of ext4 or XFS",
+		one(func(i *Instance) *uint64 { return &i.Resources.StateMax }, diskSpace)},
 
 	{"start_timeout", "60s", "time from started to healthy",
 		one(func(i *Instance) *time.Duration { return &i.StartTimeout }, duration(time.Second, time.Hour))},

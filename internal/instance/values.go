@@ -2,6 +2,7 @@ package instance
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -227,6 +228,29 @@ var (
 	tasksRule = lazy.MustCompile(`^([1-9][0-9]*%?|infinity)$`)
 	filesRule = lazy.MustCompile(`^[1-9][0-9]*(:[1-9][0-9]*)?$`)
 )
+
+var spaceRule = lazy.MustCompile(`^([0-9]+(?:\.[0-9]+)?)([KMGTP]?)$`)
+
+// With less than the first opencode does not start: a fresh state directory takes some mebibytes.
+const leastSpace, mostSpace = 16 << 20, 1 << 60
+
+// diskSpace is a number of bytes in systemd's spelling of sizes; 0 stands for "infinity".
+func diskSpace(v *document.Value) (uint64, error) {
+	s, err := line(v)
+	if err != nil || s == "infinity" {
+		return 0, err
+	}
+	parts := spaceRule.FindStringSubmatch(s)
+	if parts == nil {
+		return 0, refuse(`use a number with M, G or T, such as "10G", or "infinity"`, "%q is not an amount of disk space", s)
+	}
+	n, _ := strconv.ParseFloat(parts[1], 64) // digits alone
+	n *= math.Pow(1024, float64(strings.Index(" KMGTP", parts[2])))
+	if n < leastSpace || n > mostSpace {
+		return 0, refuse("use 16M to 1024P", "%q is out of range", s)
+	}
+	return uint64(n) &^ 4095, nil
+}
 
 // duration accepts Go's spelling, which is also systemd's for these units.
 func duration(low, high time.Duration) convert[time.Duration] {

@@ -40,6 +40,7 @@ func Desire(inv *instance.Inventory, facts Facts) (Desired, document.Diagnostics
 		b.files()
 		b.policy()
 		b.openings()
+		b.quota()
 		b.units()
 		d.Targets = append(d.Targets, b.t)
 		policies = append(policies, b.t.Policy)

@@ -56,6 +56,8 @@ type Facts struct {
 	Schemas     map[string]schema.Set         // of each binary's version, by path as the inventory names it
 	Passwords   map[string]string             // by instance name; fresh where there is none yet
 
+	Projects map[uint32]string // projects of disk quotas that the administrator has named, and in which file
+
 	Firewalls      []Firewall
 	DroppingInputs []netpolicy.InputChain
 }
@@ -96,6 +98,7 @@ type Target struct {
 	Dirs       []Dir
 	Files      []File
 	Link       Link
+	Quota      *Quota // nil when the state directory is not limited
 	Tree       string // a directory of which nothing but what is named here shall be there
 	Policy     netpolicy.Policy
 	Egress     *netpolicy.Table // nil when egress is not restricted, or in the shared table

@@ -66,6 +66,7 @@ func (d *differ) target(t *Target) Lane {
 		d.add(Step{Verb: Remove, Kind: KindFile, Name: path, Why: "no longer part of the configuration"})
 	}
 	d.link(t.Link)
+	d.quota(i.Name, t.Quota)
 	d.table(netpolicy.EgressTable(i.Name), t.Egress)
 	d.openings(i.Name, t.Openings)
 	before := len(l.Steps)
@@ -133,6 +134,9 @@ func (d *differ) leftover(o Leftover) Lane {
 		d.add(Step{Verb: Remove, Kind: KindRules, Name: netpolicy.EgressTable(o.Name)})
 	}
 	d.openings(o.Name, nil)
+	if o.Quota != nil {
+		d.add(Step{Verb: Remove, Kind: KindQuota, Name: o.Quota.Dir, Quota: o.Quota})
+	}
 	return l
 }
 

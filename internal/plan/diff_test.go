@@ -16,12 +16,16 @@ func converged(d Desired) Observed {
 	o := Observed{
 		Paths: map[string]Path{}, Units: map[string]Unit{}, Tables: map[string]netpolicy.Table{}, Stale: map[string][]string{},
 		Openings: map[string][]Opening{},
+		Quotas:   map[string]Quota{},
 	}
 	dirs, files := d.Dirs, d.Files
 	for _, t := range d.Targets {
 		dirs, files = slices.Concat(dirs, t.Dirs), slices.Concat(files, t.Files, t.Units)
 		o.Paths[filepath.Join(t.Link.Below, t.Link.Name)] = Path{Exists: true, Type: fs.ModeSymlink, Mode: 0o777, Content: t.Link.Target}
 		o.Openings[t.Instance.Name] = t.Openings
+		if t.Quota != nil {
+			o.Quotas[t.Instance.Name] = *t.Quota
+		}
 		if t.Egress != nil {
 			o.Tables[t.Egress.Name] = *t.Egress
 		}

@@ -13,6 +13,7 @@ type Observed struct {
 	Tables    map[string]netpolicy.Table  // marked tables that are loaded
 	Stale     map[string][]string         // files of wanted instances in the other unit directory, by instance
 	Strays    map[string][]string         // what is in Target.Tree and not wanted, by instance; the deepest first
+	Quotas    map[string]Quota            // state directories in a project of opencoded's, by instance
 	Openings  map[string][]Opening        // rules of opencoded's in the firewalls of the host, by instance
 	Leftovers []Leftover                  // of instances that are no longer wanted, sorted by name
 	Counts    map[string]netpolicy.Counts // by instance
@@ -44,4 +45,5 @@ type Leftover struct {
 	Files  []string // its marked unit files
 	Active bool     // one of its units still runs
 	Table  bool     // its egress table is loaded
+	Quota  *Quota   // of its state directory
 }

@@ -32,6 +32,7 @@ const (
 	KindDirectory Kind = "directory"
 	KindFile      Kind = "file"
 	KindLink      Kind = "link"
+	KindQuota     Kind = "quota" // of a state directory
 	KindRules     Kind = "rules"
 	KindFirewall  Kind = "firewall" // a rule in the firewall that manages the host
 	KindUnit      Kind = "unit"     // a unit file
@@ -50,6 +51,7 @@ type Step struct {
 	Dir     *Dir             `json:"-"`
 	File    *File            `json:"-"`
 	Link    *Link            `json:"-"`
+	Quota   *Quota           `json:"-"`
 	Table   *netpolicy.Table `json:"-"`
 	Opening *Opening         `json:"-"`
 }

@@ -64,8 +64,9 @@ var rules = []struct {
 	{"internal/plan", rule{pure: true, foreign: []string{diffs}, project: []string{
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy"}}},
 	{"internal/confine", rule{foreign: []string{landlock, sys}}},
+	{"internal/quota", rule{foreign: []string{sys}}},
 	{"internal/host", rule{foreign: []string{systemd, dbus, sys}, project: []string{
-		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan", "internal/confine"}}},
+		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy", "internal/blocked", "internal/plan", "internal/confine", "internal/quota"}}},
 	{"internal/control", rule{}},
 	{"internal/daemon", rule{foreign: []string{systemd, dbus, sys, zap, fsnotify, prometheus}, project: []string{
 		"internal/document", "internal/destination", "internal/instance", "internal/sandbox", "internal/netpolicy", "internal/plan", "internal/host", "internal/control"}}},

@@ -53,6 +53,7 @@ var scenarios = []struct {
 	{"confined", confined},
 	{"layered-configuration", layeredConfiguration},
 	{"accounts", accounts},
+	{"state-max-refused", stateMaxRefused},
 	{"unit-directory", unitDirectory},
 }
 
