@@ -55,8 +55,8 @@ func newFileWatch(ctx context.Context, changed func(path string)) (*fileWatch, e
 
 // set replaces the paths. Directories are watched, not files, which most programs replace; of a path that does not
 // exist the nearest directory above that does. What appears moves the watch nearer, so set is to be called again after
-// a change.
-func (f *fileWatch) set(paths []string) error {
+// a change. It reports whether directories are watched that were not: what happened in them before was not seen.
+func (f *fileWatch) set(paths []string) (more bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.paths, f.routes = paths, map[string]string{}
@@ -74,6 +74,7 @@ func (f *fileWatch) set(paths []string) error {
 		if !dirs[dir] {
 			_ = f.watcher.Remove(dir) // it may be gone already
 		}
+		delete(dirs, dir)
 	}
 	var errs []error
 	for dir := range dirs {
@@ -81,7 +82,7 @@ func (f *fileWatch) set(paths []string) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return len(dirs) > 0, errors.Join(errs...)
 }
 
 // concerned are the paths that a change of a name concerns: it is one of them, lies on the way to one, or in one.

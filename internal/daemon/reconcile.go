@@ -181,7 +181,11 @@ func (d *daemon) watch(s *survey) error {
 			}
 		}
 	}
-	return d.files.set(paths)
+	more, err := d.files.set(paths)
+	if more { // and has perhaps changed since it was read
+		d.tell(reason{text: "more is watched"})
+	}
+	return err
 }
 
 // leave is what auto_apply = false does: what would change is told, and left to the operator.
