@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -64,25 +65,30 @@ func (f *fileWatch) set(paths []string) (more bool, err error) {
 	for _, path := range paths {
 		for _, hop := range route(path) {
 			f.routes[hop] = path
-			dirs[nearest(filepath.Dir(hop))] = true
-			if info, err := os.Stat(hop); err == nil && info.IsDir() {
-				dirs[hop] = true
+			for _, dir := range []string{nearest(filepath.Dir(hop)), hop} {
+				// By its own name: two names of one directory would take the watch from each other.
+				real, err := filepath.EvalSymlinks(dir)
+				if info, statErr := os.Stat(real); err == nil && statErr == nil && info.IsDir() {
+					dirs[real] = true
+				}
 			}
 		}
 	}
-	for _, dir := range f.watcher.WatchList() {
+	before := f.watcher.WatchList()
+	for _, dir := range before {
 		if !dirs[dir] {
 			_ = f.watcher.Remove(dir) // it may be gone already
 		}
-		delete(dirs, dir)
 	}
 	var errs []error
 	for dir := range dirs {
+		more = more || !slices.Contains(before, dir)
+		// Again where it is watched already: another directory may have the name by now.
 		if err := f.watcher.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
-	return len(dirs) > 0, errors.Join(errs...)
+	return more, errors.Join(errs...)
 }
 
 // concerned are the paths that a change of a name concerns: it is one of them, lies on the way to one, or in one.

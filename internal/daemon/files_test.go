@@ -41,8 +41,11 @@ func TestFileWatch(t *testing.T) {
 			path := filepath.Join(dir, c.path)
 			// What comes after the change, and is always seen, ends the wait for what must not be.
 			end := filepath.Join(dir, "end")
-			if _, err := f.set([]string{path, end}); err != nil {
-				t.Fatal(err)
+			if more, err := f.set([]string{path, end}); err != nil || !more {
+				t.Fatal(more, err)
+			}
+			if more, err := f.set([]string{path, end}); err != nil || more {
+				t.Errorf("the same again: more is watched: %v, %v", more, err)
 			}
 			c.change(dir)
 			file("end")(dir)
