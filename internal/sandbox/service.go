@@ -122,14 +122,15 @@ func (u *unit) sandbox(in Input, extra []value) {
 
 // resolution is what name resolution needs besides /etc: the directory of a
 // resolv.conf that is a symlink (a bound file would go stale when it is
-// replaced), and the caching daemon's socket. Both hold sockets that resolve for
-// whoever connects, so they are absent where port 53 is closed.
+// replaced), and the caching daemon's socket, which the C library looks for in
+// /var/run. Both hold sockets that resolve for whoever connects, so they are
+// absent where port 53 is closed.
 func resolution(h Host) []value {
 	var out []value
 	if h.ResolvDir != "" {
 		out = append(out, word("-"+h.ResolvDir))
 	}
-	return append(out, "-/run/nscd")
+	return append(out, "-/run/nscd", "-/run/nscd:/var/run/nscd")
 }
 
 // configuration puts the generated opencode.json in place, read-only, and hides

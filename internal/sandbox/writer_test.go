@@ -128,7 +128,8 @@ func meant(t *testing.T, u unitText, in Input) {
 		i.StateDir, i.Directory, i.StateDir+"/.config", s.ReadWritePaths[0].Path, "-"+s.ReadWritePaths[1].Path))
 
 	want := pairs(systemPaths...)
-	want = append(want, pairs("-/run/resolved", "-/run/nscd", in.Opencode)...)
+	want = append(want, pairs("-/run/resolved", "-/run/nscd")...)
+	want = append(want, [2]string{"-/run/nscd", "/var/run/nscd"}, [2]string{in.Opencode, in.Opencode})
 	if len(u.all("RemainAfterExit")) > 0 {
 		want = append(want, [2]string{l.Setup, setupDir})
 	}

@@ -2,6 +2,7 @@ package escape
 
 import (
 	"fmt"
+	"io"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -81,22 +82,20 @@ func waited(err error) error {
 func bound(from, to string) call {
 	return func() error {
 		d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-		c, err := d.Dial("tcp", to)
-		if err == nil {
-			c.Close()
-		}
-		return err
+		return closed(d.Dial("tcp", to))
 	}
 }
 
 func listened(address string) call {
-	return func() error {
-		l, err := net.Listen("tcp", address)
-		if err == nil {
-			l.Close()
-		}
-		return err
+	return func() error { return closed(net.Listen("tcp", address)) }
+}
+
+// closed gives back at once what there is only to be had or not.
+func closed(c io.Closer, err error) error {
+	if err == nil {
+		c.Close()
 	}
+	return err
 }
 
 // pinged sends an ICMP echo by a socket that needs no rights, where the host allows them.

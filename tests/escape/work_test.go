@@ -66,6 +66,8 @@ if __name__ == "__main__":
 PY
 python3 pool.py`).with("command python3"),
 	work("python-venv", "python: a virtual environment", `python3 -m venv --without-pip env; . env/bin/activate; python -c 'import sys; assert sys.prefix != sys.base_prefix'`).with("command python3"),
+	work("python-pytest", "python: tests run by pytest in a virtual environment", `python3 -m venv --without-pip --system-site-packages env; . env/bin/activate
+printf 'def test_works(tmp_path):\n\t(tmp_path / "f").write_text("x")\n' >test_it.py; python -m pytest -q test_it.py`).with("command pytest"),
 	work("python-pty", "python: a program on a terminal of its own", `python3 -c 'import os, pty; raise SystemExit(os.waitstatus_to_exitcode(pty.spawn(["test", "-t", "0"])))'`).with("command python3"),
 	work("go", "go: builds and runs a program", `
 		export PATH="$PATH:/usr/local/go/bin" GOTOOLCHAIN=local GOFLAGS=-mod=mod GOPROXY=off GOTELEMETRY=off; printf 'module m\n' >go.mod
