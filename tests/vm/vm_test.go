@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencoded/opencoded/tests/machine"
 	"github.com/opencoded/opencoded/tests/operator"
+	"github.com/opencoded/opencoded/tests/standin"
 	"github.com/opencoded/opencoded/tests/tier"
 	"github.com/opencoded/opencoded/tests/vm/guest"
 )
@@ -29,16 +30,29 @@ func inGuest(t *testing.T, g *guest.Guest, name string, part func(t *testing.T))
 	})
 }
 
+// standinInside is the small server that stands in for opencode (package standin).
+const standinInside = "/usr/local/lib/opencode-standin"
+
+// boot makes a disk with the programs under test and boots it; inside of the guest, it does nothing.
+func boot(t *testing.T, files ...machine.Bind) (*guest.Disk, *guest.Guest) {
+	t.Helper()
+	if machine.Inside() {
+		return nil, nil
+	}
+	tier.Need(t, "vm", guest.Check())
+	disk := guest.NewDisk(t, append(files, operator.Opencoded(t), operator.Unit(t), standin.Build(t, standinInside))...)
+	return disk, disk.Boot(t)
+}
+
 // TestLimits is one boot with the real opencode.
 func TestLimits(t *testing.T) {
-	var g *guest.Guest
+	var files []machine.Bind
 	if !machine.Inside() {
-		tier.Need(t, "vm", guest.Check())
 		opencode, err := tier.Opencode()
 		tier.Need(t, "vm", err)
-		disk := guest.NewDisk(t, operator.Opencoded(t), operator.Unit(t), machine.Bind{Source: opencode, Target: "/usr/local/bin/opencode"})
-		g = disk.Boot(t)
+		files = []machine.Bind{{Source: opencode, Target: "/usr/local/bin/opencode"}}
 	}
+	_, g := boot(t, files...)
 	if inGuest(t, g, "started", started) {
 		inGuest(t, g, "open-files", openFiles)
 		inGuest(t, g, "tasks", tooManyTasks)

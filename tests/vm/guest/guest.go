@@ -86,7 +86,7 @@ func (d *Disk) Boot(t *testing.T) *Guest {
 func (d *Disk) command(console string, port *os.File) *exec.Cmd {
 	cmd := exec.Command(qemu, "-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "3072",
 		"-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
-		"-kernel", d.kernel, "-initrd", d.initrd, "-append", "console=ttyS0 root=/dev/vda rw panic=-1",
+		"-kernel", d.kernel, "-initrd", d.initrd, "-append", "console=ttyS0 root=/dev/vda rw panic=-1 mitigations=off tsc=reliable",
 		"-drive", "file="+d.overlay+",format=qcow2,if=virtio,cache=writeback",
 		"-serial", "file:"+console,
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=agent,fd=3",
