@@ -24,7 +24,9 @@ type Agent struct {
 }
 
 // At is the server at an address such as "127.0.0.1:8787", without a session: for Call alone.
-func At(address, password string) *Agent { return &Agent{base: "http://" + address, password: password} }
+func At(address, password string) *Agent {
+	return &Agent{base: "http://" + address, password: password}
+}
 
 // Enter opens a session on the server at an address.
 func Enter(ctx context.Context, address, password string) (*Agent, error) {
