@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/opencoded/opencoded/tests/machine"
+	"github.com/opencoded/opencoded/tests/tier"
 )
 
 // Packages of the guest's root besides what scripts/guest-root always brings: a kernel with its initramfs, and what
@@ -73,14 +73,7 @@ func NewDisk(t *testing.T, files ...machine.Bind) *Disk {
 
 // root is the directory that scripts/guest-root made for guests.
 func root() (string, error) {
-	script := exec.Command("../../scripts/guest-root", append([]string{cmp.Or(os.Getenv("VM_SUITE"), "bookworm")}, packages...)...)
-	var stderr bytes.Buffer
-	script.Stderr = &stderr
-	out, err := script.Output()
-	if err != nil {
-		return "", errors.New(cmp.Or(strings.TrimSpace(stderr.String()), err.Error()))
-	}
-	return strings.TrimSpace(string(out)), nil
+	return tier.GuestRoot(cmp.Or(os.Getenv("VM_SUITE"), "bookworm"), packages...)
 }
 
 // kernelOf finds the one kernel that is installed in a root.
