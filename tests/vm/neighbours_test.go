@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	inner "github.com/opencoded/opencoded/tests/agent"
 	"github.com/opencoded/opencoded/tests/operator"
@@ -62,10 +63,10 @@ func watchOthers(t *testing.T) neighbours {
 	return all
 }
 
-// ask asks one question after the other until the test ends; one that is refused, or not answered within the two
-// minutes of package agent, fails it.
+// ask asks one question after the other until the test ends, with a pause, so that it is no load itself; one that is
+// refused, or not answered within the two minutes of package agent, fails the test.
 func (n *neighbour) ask(t *testing.T) {
-	for {
+	for ; ; time.Sleep(200 * time.Millisecond) {
 		var health struct{ Healthy bool }
 		err := n.Call(t.Context(), http.MethodGet, "/global/health", "", &health)
 		switch {
