@@ -37,7 +37,7 @@ ExecStart=ip link add out type dummy
 ExecStart=ip addr add 198.51.100.1/24 dev out
 ExecStart=ip link set out up
 [Install]
-RequiredBy=opencode-alpha-setup.service
+WantedBy=multi-user.target
 `
 
 func applied(t *testing.T) {
