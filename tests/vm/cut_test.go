@@ -15,9 +15,9 @@ import (
 	"github.com/opencoded/opencoded/tests/vm/guest"
 )
 
-// cuts of the power, each in another fifth of the time that an apply takes. Each costs a boot, which is most of what
-// the tier takes, so they are few, at other moments in every run.
-const cuts = 5
+// cuts of the power, each in another third of the time that an apply takes. Each costs a boot, which is most of what
+// the tier takes, so they are few, at other moments in every run; tests/faults kills an apply many times.
+const cuts = 3
 
 // Between these inventories every cut changes the host: gamma comes and goes, beta gets and loses its isolation
 // and is restarted, and alpha has its rules throughout.
@@ -84,6 +84,7 @@ func before(t *testing.T, turn int) {
 
 // after: it boots, alpha runs behind its rules, no file is torn, and the next apply does what was left to do.
 func after(t *testing.T) {
+	t.Logf("failed units: %q", operator.Must(t, "systemctl", "list-units", "--failed", "--plain", "--no-legend"))
 	operator.Same(t, "state of alpha", operator.Must(t, "systemctl", "is-active", "opencode-alpha"), "active")
 	operator.Must(t, "nft", "list", "table", "inet", "opencode-alpha")
 	var before map[string]string

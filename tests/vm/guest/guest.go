@@ -164,7 +164,7 @@ func (g *Guest) awaitBoot() error {
 	ctx, cancel := context.WithTimeout(context.Background(), bootTimeout)
 	defer cancel()
 	state, err := g.Output(ctx, "systemctl", "is-system-running", "--wait")
-	if state != "running" {
+	if state != "running" && state != "degraded" { // which units failed is for the tests to judge
 		return fmt.Errorf("systemd is %q after the boot: %w\n%s", state, err, g.Diagnose())
 	}
 	return nil
@@ -214,14 +214,14 @@ func (g *Guest) Diagnose() string {
 	return out
 }
 
-// RunProgram runs a program as root with these variables besides the usual ones, and passes on both its streams. ctx
-// needs a deadline; the guest is of no further use if even its agent does not answer then.
+// RunProgram runs a program as root with these variables besides the usual ones, and passes on both its streams. It
+// ends with ctx's deadline, or after an hour; the guest is of no further use if even its agent does not answer then.
 func (g *Guest) RunProgram(ctx context.Context, out io.Writer, env []string, argv ...string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		return fmt.Errorf("cannot run %q without an end (give its context a deadline)", argv)
+		deadline = time.Now().Add(time.Hour)
 	}
 	if err := g.send(request{argv, env, time.Until(deadline)}); err != nil {
 		return err
