@@ -23,9 +23,14 @@ type Agent struct {
 	session  string
 }
 
-// Enter opens a session on the server at an address such as "127.0.0.1:8787".
+// At is the server at an address such as "127.0.0.1:8787", without a session: for Call alone.
+func At(address, password string) *Agent {
+	return &Agent{base: "http://" + address, password: password}
+}
+
+// Enter opens a session on the server at an address.
 func Enter(ctx context.Context, address, password string) (*Agent, error) {
-	a := &Agent{base: "http://" + address, password: password}
+	a := At(address, password)
 	var session struct{ ID string }
 	if err := a.Call(ctx, http.MethodPost, "/session", "{}", &session); err != nil {
 		return nil, err

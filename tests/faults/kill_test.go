@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencoded/opencoded/tests/managed"
 	"github.com/opencoded/opencoded/tests/operator"
 )
 
@@ -104,20 +105,20 @@ func seeded(t *testing.T) *rand.Rand {
 func killedRound(t *testing.T, n int, delay time.Duration) bool {
 	t.Helper()
 	turn(t, n)
-	before := managedFiles(t)
+	before := managed.Files(t)
 	apply := operator.Start(t, "opencoded", "apply")
 	time.Sleep(delay)
 	apply.Signal(syscall.SIGKILL)
 	r := apply.Wait()
 
 	guarded(t, n)
-	files := managedFiles(t)
-	whole(t, files)
+	files := managed.Files(t)
+	managed.Whole(t, files)
 	converges(t)
 	guarded(t, n)
-	after := managedFiles(t)
-	whole(t, after)
-	oldOrNew(t, before, files, after)
+	after := managed.Files(t)
+	managed.Whole(t, after)
+	managed.OldOrNew(t, before, files, after)
 	if n%2 == 0 { // gamma is gone: take its account too, so that it is made anew
 		operator.Must(t, "opencoded", "purge", "--yes", "gamma")
 		operator.NothingToDo(t)

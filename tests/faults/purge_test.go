@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencoded/opencoded/tests/managed"
 	"github.com/opencoded/opencoded/tests/operator"
 )
 
@@ -20,7 +21,7 @@ func killedPurge(t *testing.T) {
 	began := time.Now()
 	operator.Must(t, "opencoded", "purge", "--yes", "good")
 	full := time.Since(began)
-	alpha, files := operator.PID(t, "alpha"), managedFiles(t)
+	alpha, files := operator.PID(t, "alpha"), managed.Files(t)
 
 	killed := 0
 	for n := range rounds / 2 {
@@ -44,7 +45,7 @@ func killedPurge(t *testing.T) {
 	}
 	t.Logf("killed %d of %d in the middle; a full purge takes %s", killed, rounds/2, full.Round(time.Millisecond))
 	operator.Same(t, "pid of alpha", operator.PID(t, "alpha"), alpha)
-	if d := difference(paths(files), paths(managedFiles(t))); d != "" {
+	if d := difference(paths(files), paths(managed.Files(t))); d != "" {
 		t.Errorf("the files of the others:\n%s", d)
 	}
 	operator.Same(t, "a third purge", operator.Command(t, "opencoded", "purge", "--yes", "good").Code, 1)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,6 +90,17 @@ func (m *Machine) Output(ctx context.Context, name string, args ...string) (stri
 	}
 	return string(out), err
 }
+
+// RunProgram runs a program in the machine and passes on what it prints, see [Place].
+func (m *Machine) RunProgram(ctx context.Context, out io.Writer, env []string, argv ...string) error {
+	cmd := m.Command(ctx, argv[0], argv[1:]...)
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd.Run()
+}
+
+// ReadFile reads a file of the machine; see Root about links.
+func (m *Machine) ReadFile(path string) ([]byte, error) { return os.ReadFile(m.Root() + path) }
 
 // WriteFile writes a file in the machine, with its parent directories. It is done from inside, because a link on the
 // way may be absolute and would lead a writer outside to the host's file of that name.

@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -59,6 +60,25 @@ func Run(t *testing.T, opts Options, scenario func(t *testing.T)) {
 		}
 	})
 
+	RunTest(t, m, inside)
+}
+
+// Place is where a test can be run instead of here.
+type Place interface {
+	// RunProgram runs a program until it or ctx ends, with these variables besides the usual ones.
+	RunProgram(ctx context.Context, out io.Writer, env []string, argv ...string) error
+
+	// ReadFile returns the content of a file there.
+	ReadFile(path string) ([]byte, error)
+
+	// Diagnose is what to look at when something there went wrong.
+	Diagnose() string
+}
+
+// RunTest runs the one test that t is in another place, with this test binary, which is there at that path, and passes
+// on its output, its verdict and what could not run.
+func RunTest(t *testing.T, where Place, binary string) {
+	t.Helper()
 	ctx, timeout := t.Context(), "0"
 	if deadline, ok := t.Deadline(); ok {
 		// Less than our own, so that what hangs is shown by the test that hangs.
@@ -69,18 +89,15 @@ func Run(t *testing.T, opts Options, scenario func(t *testing.T)) {
 		defer cancel()
 	}
 	out := &relay{t: t}
-	cmd := m.Command(ctx, inside, "-test.run", exactly(t.Name()), "-test.v", "-test.timeout", timeout,
-		fmt.Sprintf("-test.short=%t", testing.Short()))
-	cmd.Env = append(cmd.Env, insideVariable+"=1", "REQUIRE="+os.Getenv("REQUIRE"), "TIER_REPORT="+reportInside)
-	cmd.Stdout, cmd.Stderr = out, out
-	err = cmd.Run()
+	err := where.RunProgram(ctx, out, []string{insideVariable + "=1", "REQUIRE=" + os.Getenv("REQUIRE"), "TIER_REPORT=" + reportInside},
+		binary, "-test.run", exactly(t.Name()), "-test.v", "-test.timeout", timeout, fmt.Sprintf("-test.short=%t", testing.Short()))
 	out.flush()
-	m.passOnReport(t)
+	passOnReport(t, where)
 
 	// The exit code is also 0 when no test matched, so the verdict is asked for by name.
 	switch {
 	case err != nil:
-		t.Errorf("failed inside of the machine: %v\n%s", err, m.Diagnose())
+		t.Errorf("failed inside of the machine: %v\n%s", err, where.Diagnose())
 	case out.said("--- SKIP: " + t.Name() + " "):
 		t.Skip("skipped inside of the machine")
 	case !out.said("--- PASS: " + t.Name() + " "):
@@ -98,8 +115,8 @@ func exactly(name string) string {
 }
 
 // passOnReport appends what could not run inside to the report of what could not run.
-func (m *Machine) passOnReport(t *testing.T) {
-	text, err := os.ReadFile(m.Root() + reportInside)
+func passOnReport(t *testing.T, where Place) {
+	text, err := where.ReadFile(reportInside)
 	path := os.Getenv("TIER_REPORT")
 	if err != nil || path == "" {
 		return

@@ -21,7 +21,7 @@ func TestFirewalls(t *testing.T) {
 	tier.Need(t, "firewalls", tier.Machine())
 	opts := machine.Options{Name: "firewalls"}
 	if !machine.Inside() {
-		root, err := guestRoot(cmp.Or(os.Getenv("FIREWALLS_SUITE"), "bookworm"), "firewalld", "ufw", "iptables", "docker.io")
+		root, err := tier.GuestRoot(cmp.Or(os.Getenv("FIREWALLS_SUITE"), "bookworm"), "firewalld", "ufw", "iptables", "docker.io")
 		tier.Need(t, "firewalls", err)
 		opts.Root = root
 	}

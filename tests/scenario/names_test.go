@@ -16,7 +16,7 @@ func TestNames(t *testing.T) {
 	tier.Need(t, "names", tier.Machine())
 	opts := machine.Options{Name: "names"}
 	if !machine.Inside() {
-		root, err := guestRoot("bookworm-unmerged", "systemd-resolved", "libnss-resolve", "nscd", "nodejs")
+		root, err := tier.GuestRoot("bookworm-unmerged", "systemd-resolved", "libnss-resolve", "nscd", "nodejs")
 		tier.Need(t, "names", err)
 		opts.Root = root
 		opts.Binds = append(binds(t), machine.Bind{Source: "../../examples/two-instances.toml", Target: exampleInside})

@@ -1,12 +1,9 @@
 package scenario
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -34,7 +31,7 @@ func TestNewerSystemd(t *testing.T) {
 	tier.Need(t, "newer", tier.Machine())
 	opts := machine.Options{Name: "newer"}
 	if !machine.Inside() {
-		root, err := guestRoot(cmp.Or(os.Getenv("NEWER_SUITE"), "trixie"))
+		root, err := tier.GuestRoot(cmp.Or(os.Getenv("NEWER_SUITE"), "trixie"))
 		tier.Need(t, "newer", err)
 		opts.Root = root
 		opts.Binds = append(binds(t), machine.Bind{Source: "../../examples/two-instances.toml", Target: exampleInside})
@@ -42,19 +39,6 @@ func TestNewerSystemd(t *testing.T) {
 	for _, s := range newerScenarios {
 		t.Run(s.name, func(t *testing.T) { machine.Run(t, opts, s.run) })
 	}
-}
-
-// guestRoot is the directory that holds a Debian of that suite, with these packages
-// besides what every test needs.
-func guestRoot(suite string, packages ...string) (string, error) {
-	script := exec.Command("../../scripts/guest-root", append([]string{suite}, packages...)...)
-	var stderr bytes.Buffer
-	script.Stderr = &stderr
-	out, err := script.Output()
-	if err != nil {
-		return "", errors.New(cmp.Or(strings.TrimSpace(stderr.String()), err.Error()))
-	}
-	return strings.TrimSpace(string(out)), nil
 }
 
 // twoInstancesOfTheExample: the example comes up, its units mean to this systemd

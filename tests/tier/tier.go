@@ -7,6 +7,7 @@ package tier
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -88,6 +89,19 @@ func Machine() error {
 
 // Opencode says whether the real opencode binary is here, and where.
 func Opencode() (string, error) { return opencode.Binary() }
+
+// GuestRoot is the directory that holds a Debian of that suite, with these packages besides what every test needs
+// (scripts/guest-root). It is made if it is missing, which takes some minutes. For tests of a directory below tests/.
+func GuestRoot(suite string, packages ...string) (string, error) {
+	script := exec.Command("../../scripts/guest-root", append([]string{suite}, packages...)...)
+	var stderr bytes.Buffer
+	script.Stderr = &stderr
+	out, err := script.Output()
+	if err != nil {
+		return "", errors.New(cmp.Or(strings.TrimSpace(stderr.String()), err.Error()))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
 
 // Postgres returns the directory of PostgreSQL's server programs (initdb, postgres, pg_ctl), of the newest version.
 func Postgres() (string, error) {

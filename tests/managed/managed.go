@@ -1,4 +1,6 @@
-package faults
+// Package managed reads the files that opencoded writes on a host, for tests of what is left of them when it was stopped
+// halfway. Its functions run inside of a machine.
+package managed
 
 import (
 	"encoding/json"
@@ -12,8 +14,8 @@ import (
 	"github.com/opencoded/opencoded/tests/operator"
 )
 
-// managedFiles reads every file that opencoded writes on the host.
-func managedFiles(t *testing.T) map[string]string {
+// Files reads every file that opencoded writes on the host.
+func Files(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	for _, pattern := range []string{"/etc/systemd/system/opencode-*", "/etc/systemd/system/.opencode-*", "/etc/sysusers.d/*opencode-*", "/etc/sysusers.d/.opencode-*"} {
@@ -40,8 +42,8 @@ func managedFiles(t *testing.T) map[string]string {
 // temporary reports whether a file is one that has not reached its name.
 func temporary(path string) bool { return strings.HasSuffix(path, ".opencoded-new") }
 
-// whole asserts that each file reads as what it is: none is cut off.
-func whole(t *testing.T, files map[string]string) {
+// Whole asserts that each file reads as what it is: none is cut off.
+func Whole(t *testing.T, files map[string]string) {
 	t.Helper()
 	for path, text := range files {
 		switch {
@@ -58,10 +60,10 @@ func whole(t *testing.T, files map[string]string) {
 	}
 }
 
-// oldOrNew asserts that after a kill each file has the content from before the
+// OldOrNew asserts that after a kill each file has the content from before the
 // apply that was killed, or the one that the next apply left; or is absent, if
 // it was absent in one of them.
-func oldOrNew(t *testing.T, before, killed, after map[string]string) {
+func OldOrNew(t *testing.T, before, killed, after map[string]string) {
 	t.Helper()
 	for path, text := range killed {
 		old, hadOld := before[path]
