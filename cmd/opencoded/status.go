@@ -72,6 +72,9 @@ func (a *app) told(s *control.State) {
 			fmt.Fprintf(a.out, "    %s\n", l)
 		}
 	}
+	if s.Problem != "" {
+		fmt.Fprintf(a.out, "opencoded.service: tries again, for it could not make the host as the inventory says: %s\n", s.Problem)
+	}
 	if len(s.Failed) > 0 {
 		fmt.Fprintf(a.out, "opencoded.service: did not come through: %s (journalctl -u opencoded)\n", strings.Join(s.Failed, ", "))
 	}

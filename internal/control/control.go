@@ -27,7 +27,8 @@ type State struct {
 	Loaded        time.Time `json:"loaded,omitzero"`       // when the one that is in force was read
 	Generation    int       `json:"generation"`            // how many different ones have been in force since the start
 	Broken        []string  `json:"broken,omitempty"`      // errors of the inventory as it is now: the one before is kept
-	Failed        []string  `json:"failed,omitempty"`      // instances that did not come up; "host" for what all share
+	Failed        []string  `json:"failed,omitempty"`      // instances that did not come up
+	Problem       string    `json:"problem,omitempty"`     // why the host could not be looked at or changed; it is tried again
 	Waiting       int       `json:"waiting"`               // changes that auto_apply = false leaves to `opencoded apply`
 	Rules         string    `json:"rules_error,omitempty"` // why the egress rules could not be restored
 	RulesRestored int       `json:"rules_restored"`        // tables, since the start

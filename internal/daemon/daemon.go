@@ -176,8 +176,12 @@ func (d *daemon) loop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			if !busy.IsZero() {
-				<-done
+			for !busy.IsZero() {
+				select {
+				case <-d.wake: // whoever tells must not wait
+				case <-done:
+					return
+				}
 			}
 			return
 		case r := <-d.wake:

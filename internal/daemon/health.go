@@ -239,15 +239,15 @@ func (m *monitor) restart(ctx context.Context, p *patient, why error) time.Durat
 	return i.Health.Interval
 }
 
-// healthy counts them.
-func (m *monitor) healthy() int {
-	n := 0
-	for _, p := range m.patients() {
+// healthy are those that answered the last probe.
+func (m *monitor) healthy() map[string]bool {
+	out := map[string]bool{}
+	for name, p := range m.patients() {
 		p.mu.Lock()
 		if p.healthy {
-			n++
+			out[name] = true
 		}
 		p.mu.Unlock()
 	}
-	return n
+	return out
 }

@@ -31,15 +31,18 @@ func (d *daemon) reconcile(ctx context.Context, reasons []reason) (again time.Du
 		}
 	}
 	var refused *control.Refusal
-	switch {
-	case ctx.Err() != nil || err == nil || errors.As(err, &refused): // another attempt would find the same
+	problem := ""
+	if ctx.Err() == nil && err != nil && !errors.As(err, &refused) { // of what is refused another attempt would find the same
+		problem = err.Error()
+	}
+	d.state.update(func(now *control.State) { now.Problem = problem })
+	if problem == "" {
 		d.backoff = 0
 		return 0
-	default:
-		d.Log.Error("the host is not as the inventory says", zap.Error(err), zap.String("reason", words(reasons)))
-		d.backoff = min(max(2*d.backoff, firstWait), lastWait)
-		return d.backoff
 	}
+	d.Log.Error("the host is not as the inventory says", zap.Error(err), zap.String("reason", words(reasons)))
+	d.backoff = min(max(2*d.backoff, firstWait), lastWait)
+	return d.backoff
 }
 
 // converge is one attempt.
@@ -76,15 +79,18 @@ func (d *daemon) converge(ctx context.Context, reasons []reason) error {
 		return d.untried(todo, s.Desired)
 	})
 	d.say(s, reasons)
-	repair := wanted == d.converged
+	d.monitor.set(s.Inventory, s.Desired)
 	if !s.Plan.Empty() {
-		if err := d.apply(ctx, s, repair); err != nil {
+		failed, err := d.apply(ctx, s, wanted == d.converged)
+		if err != nil {
 			return err
+		}
+		if len(failed) > 0 && refused == nil {
+			refused = &control.Refusal{Message: "did not come through: " + strings.Join(failed, ", ") + " (journalctl -u opencoded)"}
 		}
 	}
 	d.converged = wanted
 	d.state.update(func(now *control.State) { now.Waiting = 0 })
-	d.monitor.set(s.Inventory, s.Desired)
 	return refused
 }
 
@@ -235,9 +241,9 @@ func (d *daemon) say(s *survey, reasons []reason) {
 	}
 }
 
-// apply carries the plan out. Nothing that was wanted has changed since the host was last as wanted: then it is a
-// repair of what others did.
-func (d *daemon) apply(ctx context.Context, s *survey, repair bool) error {
+// apply carries the plan out, and names the instances that did not come up. With repair nothing that was wanted has
+// changed since the host was last as wanted: others have changed it.
+func (d *daemon) apply(ctx context.Context, s *survey, repair bool) (failed []string, err error) {
 	if repair {
 		for _, l := range append([]plan.Lane{s.Plan.Host}, s.Plan.Lanes...) {
 			for _, step := range l.Steps {
@@ -252,10 +258,9 @@ func (d *daemon) apply(ctx context.Context, s *survey, repair bool) error {
 	}
 	outcomes := d.host.Apply(ctx, s, func(host.Event) {})
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	var broken []error
-	var names []string
 	for _, o := range outcomes {
 		fields := []zap.Field{instanceField(o.Instance), action(string(o.Action))}
 		t := s.Desired.Target(o.Instance)
@@ -267,21 +272,21 @@ func (d *daemon) apply(ctx context.Context, s *survey, repair bool) error {
 			d.Log.Info(verbs[o.Action], fields...)
 			continue
 		}
-		d.Log.Error("instance did not come through", append(fields, zap.Error(o.Err), zap.Strings("journal", o.Journal))...)
+		what := "instance did not come through"
+		if o.Instance == "" {
+			what = "what all instances share could not be set up"
+		}
+		d.Log.Error(what, append(fields, zap.Error(o.Err), zap.Strings("journal", o.Journal))...)
 		if o.Instance == "" || t == nil {
 			broken = append(broken, o.Err)
-			names = append(names, "host")
 			continue
 		}
 		d.failed[o.Instance] = t.Generation.String()
-		names = append(names, o.Instance)
+		failed = append(failed, o.Instance)
 	}
-	d.metrics.applied(len(names) == 0)
-	d.state.update(func(now *control.State) { now.Failed = names })
-	if len(broken) == 0 && len(names) > 0 {
-		return &control.Refusal{Message: "did not come through: " + strings.Join(names, ", "), Lines: nil}
-	}
-	return errors.Join(broken...)
+	d.metrics.applied(len(failed) == 0 && len(broken) == 0)
+	d.state.update(func(now *control.State) { now.Failed = failed })
+	return failed, errors.Join(broken...)
 }
 
 // words are the reasons in one line, each once.

@@ -87,7 +87,10 @@ func (s *state) get() control.State {
 // now is the whole state.
 func (d *daemon) now() control.State {
 	now := d.state.get()
-	now.Version, now.Inventory, now.Healthy = d.Version, d.Inventory, d.monitor.healthy()
+	healthy := d.monitor.healthy()
+	now.Version, now.Inventory, now.Healthy = d.Version, d.Inventory, len(healthy)
+	// One that systemd has brought up since is none of them any more.
+	now.Failed = slices.DeleteFunc(slices.Clone(now.Failed), func(name string) bool { return healthy[name] })
 	return now
 }
 
@@ -103,6 +106,9 @@ func (d *daemon) sentence() string {
 		parts = append(parts, "The inventory cannot be used, and running instances stay as they are: "+now.Broken[0]+".")
 	case len(now.Broken) > 0:
 		parts = append(parts, fmt.Sprintf("The inventory cannot be used, and the one of %s is kept: %s.", now.Loaded.Format(time.TimeOnly), now.Broken[0]))
+	}
+	if now.Problem != "" {
+		parts = append(parts, "The host could not be made as the inventory says, and is tried again: "+now.Problem+".")
 	}
 	if len(now.Failed) > 0 {
 		parts = append(parts, "Did not come through: "+strings.Join(now.Failed, ", ")+".")

@@ -63,6 +63,7 @@ func hostService(t *testing.T) {
 	changesAreApplied(t)
 	driftIsRepaired(t)
 	hangsAreEnded(t)
+	failuresStayAlone(t)
 	stoppedStaysSo(t)
 	operatorsMay(t)
 	metricsAreServed(t)
@@ -156,6 +157,28 @@ func hangsAreEnded(t *testing.T) {
 	healthy(t, "alpha")
 	operator.Contains(t, "journal of alpha", journalOf(t, "INSTANCE=alpha", "ACTION=restart"), "the server does not answer: restarting it")
 	operator.Same(t, "beta", operator.PID(t, "beta"), beta)
+}
+
+// failuresStayAlone: an instance that does not come up is told, does not touch the others, is not tried again as it is,
+// and comes up when it is mended.
+func failuresStayAlone(t *testing.T) {
+	alpha := operator.PID(t, "alpha")
+	const broken = servedTwo + "[instances.gamma]\ndirectory = \"/srv/gamma\"\nlisten.port = 8703\nhooks.pre_init = \"false\"\n"
+	operator.Write(t, operator.Inventory, broken, 0o644)
+	operator.Eventually(t, "the service says so", func() bool { return strings.Contains(statusText(t), "Did not come through: gamma.") })
+	operator.Contains(t, "status", operator.Must(t, "opencoded", "status"), "did not come through: gamma")
+	starts := func() string {
+		return operator.Sh(t, "journalctl --no-pager -o cat -u opencode-gamma-setup | grep -c ^Starting")
+	}
+	before := starts()
+	operator.Must(t, "systemctl", "reload", "opencoded")
+	operator.Same(t, "attempts after a reload", starts(), before)
+	operator.Write(t, operator.Inventory, strings.Replace(broken, `"false"`, `"true"`, 1), 0o644)
+	healthy(t, "gamma")
+	operator.Eventually(t, "the service says so", func() bool { return strings.Contains(statusText(t), "3 of 3 instances healthy") })
+	operator.Write(t, operator.Inventory, servedTwo, 0o644)
+	operator.Eventually(t, "gamma is gone", func() bool { return operator.Command(t, "systemctl", "cat", "opencode-gamma").Code != 0 })
+	operator.Same(t, "alpha", operator.PID(t, "alpha"), alpha)
 }
 
 // stoppedStaysSo: what somebody has stopped is not started by the service, whatever else it does.
