@@ -45,7 +45,7 @@ func TestBoots(t *testing.T) {
 		return
 	}
 	if g != nil {
-		g.Reboot(t)
+		g = g.Reboot(t)
 	}
 	if !inGuest(t, g, "rebooted", rebooted) || !inGuest(t, g, "timed", func(t *testing.T) { before(t, 0) }) {
 		return

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -42,10 +41,10 @@ type request struct {
 	Timeout   time.Duration // from the request's arrival; 0 has passed already
 }
 
-// event is one of: the agent is there, in this boot; a part of a command's output; its end, with an error unless it
+// event is one of: the agent is there; a part of a command's output; its end, with an error unless it
 // succeeded.
 type event struct {
-	Boot   string `json:",omitempty"`
+	Ready  bool   `json:",omitempty"`
 	Output []byte `json:",omitempty"`
 	Ended  bool   `json:",omitempty"`
 	Error  string `json:",omitempty"`
@@ -70,12 +69,8 @@ func serve() error {
 		return err // started again until the port is there
 	}
 	defer port.Close()
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return err
-	}
 	events := json.NewEncoder(port)
-	if err := events.Encode(event{Boot: strings.TrimSpace(string(boot))}); err != nil {
+	if err := events.Encode(event{Ready: true}); err != nil {
 		return err
 	}
 	for requests := json.NewDecoder(port); ; {
