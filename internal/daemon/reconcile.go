@@ -263,7 +263,6 @@ func (d *daemon) apply(ctx context.Context, s *survey, repair bool) (failed []st
 	var broken []error
 	for _, o := range outcomes {
 		fields := []zap.Field{instanceField(o.Instance), action(string(o.Action))}
-		t := s.Desired.Target(o.Instance)
 		if o.Err == nil {
 			delete(d.failed, o.Instance)
 			if lane := s.Plan.Lane(o.Instance); lane != nil && len(lane.Why) > 0 {
@@ -277,11 +276,11 @@ func (d *daemon) apply(ctx context.Context, s *survey, repair bool) (failed []st
 			what = "what all instances share could not be set up"
 		}
 		d.Log.Error(what, append(fields, zap.Error(o.Err), zap.Strings("journal", o.Journal))...)
-		if o.Instance == "" || t == nil {
+		if o.Generation == "" {
 			broken = append(broken, o.Err)
 			continue
 		}
-		d.failed[o.Instance] = t.Generation.String()
+		d.failed[o.Instance] = o.Generation // not of the survey: passwords of new instances are made while it is carried out
 		failed = append(failed, o.Instance)
 	}
 	d.metrics.applied(len(failed) == 0 && len(broken) == 0)

@@ -30,6 +30,8 @@ type Outcome struct {
 	Health   *Health       `json:"health,omitempty"`
 	Err      error         `json:"-"`
 	Journal  []string      `json:"journal,omitempty"` // last lines of a unit that did not come up
+
+	Generation string `json:"-"` // what the instance was to run with; "" when it is not wanted
 }
 
 // Apply carries out the plan of a survey. A failed step ends its own lane; the
@@ -413,6 +415,9 @@ func (r *run) outcomes() []Outcome {
 			if o.Err == nil {
 				o.Err = errors.New("not attempted: what all instances share could not be set up")
 			}
+		}
+		if t := r.s.Desired.Target(l.Instance); t != nil {
+			o.Generation = t.Generation.String()
 		}
 		out = append(out, o)
 	}
