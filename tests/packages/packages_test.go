@@ -31,34 +31,6 @@ directory = "/srv/alpha"
 listen.port = 8701
 `
 
-// build runs scripts/package and returns what it made.
-func build(t *testing.T) (deb, rpm string) {
-	t.Helper()
-	for _, old := range append(glob(t, "../../bin/*.deb"), glob(t, "../../bin/*.rpm")...) {
-		if err := os.Remove(old); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command("../../scripts/package")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("scripts/package: %v\n%s", err, out)
-	}
-	debs, rpms := glob(t, "../../bin/*.deb"), glob(t, "../../bin/*.rpm")
-	if len(debs) != 1 || len(rpms) != 1 {
-		t.Fatalf("scripts/package made %q and %q", debs, rpms)
-	}
-	return debs[0], rpms[0]
-}
-
-func glob(t *testing.T, pattern string) []string {
-	t.Helper()
-	found, err := filepath.Glob(pattern)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return found
-}
-
 func sum(t *testing.T, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -74,9 +46,9 @@ func TestPackages(t *testing.T) {
 		machine.Run(t, machine.Options{}, lifeOfAPackage)
 		return
 	}
-	deb, rpm := build(t)
+	deb, rpm := operator.Packages(t, "")
 	first := sum(t, deb) + "\n" + sum(t, rpm)
-	deb, rpm = build(t)
+	deb, rpm = operator.Packages(t, "")
 	if again := sum(t, deb) + "\n" + sum(t, rpm); again != first {
 		t.Errorf("two builds differ:\n%s\n%s", first, again)
 	}
@@ -86,12 +58,8 @@ func TestPackages(t *testing.T) {
 	if err := lint.Run(); err != nil || complaints.Len() > 0 {
 		t.Errorf("lintian: %v\n%s", err, complaints.String())
 	}
-	absolute, err := filepath.Abs(deb)
-	if err != nil {
-		t.Fatal(err)
-	}
 	machine.Run(t, machine.Options{Name: "packages", Binds: []machine.Bind{
-		{Source: absolute, Target: "/root/opencoded.deb"}, standin.Build(t, "/opt/opencode"),
+		{Source: deb, Target: "/root/opencoded.deb"}, standin.Build(t, "/opt/opencode"),
 	}}, lifeOfAPackage)
 }
 
