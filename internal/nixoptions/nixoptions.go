@@ -26,6 +26,9 @@ import (
 const (
 	// Pattern is a pattern as builtins.match has it.
 	Pattern = "x-nix-pattern"
+	// Name is what an option is called where the key of an inventory is called
+	// otherwise: camel case, as NixOS options are.
+	Name = "x-nix-name"
 	// Ordered marks a table in which the order of keys is meaning. An attribute set
 	// of Nix has none, so a list of single rules says it there.
 	Ordered = "x-ordered"
@@ -52,6 +55,7 @@ func Schema() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		rename(plain)
 		defs[name] = plain
 	}
 	config, err := configuration(defs)
@@ -70,9 +74,10 @@ func Schema() ([]byte, error) {
 			"version":  node{"const": 1},
 			"host":     ref(hostDef),
 			"defaults": ref(instanceDef),
-			"instances": node{"type": "object", "additionalProperties": node{
-				"$ref": "#/$defs/" + instanceDef, "required": []string{"directory"},
-			}},
+			"instances": node{
+				"type": "object", "propertyNames": node{"pattern": instance.NamePattern},
+				"additionalProperties": node{"$ref": "#/$defs/" + instanceDef, "required": []string{"directory"}},
+			},
 		},
 		"$defs": defs,
 	}
@@ -81,6 +86,25 @@ func Schema() ([]byte, error) {
 	}
 	text, err := json.MarshalIndent(root, "", " ")
 	return append(text, '\n'), err
+}
+
+// rename calls the keys of a table, and of the tables in it, as the Nix side does.
+func rename(table node) {
+	keys, _ := table["properties"].(node)
+	for key, v := range keys {
+		if name := camel(key); name != key {
+			v.(node)[Name] = name
+		}
+		rename(v.(node))
+	}
+}
+
+func camel(key string) string {
+	words := strings.Split(key, "_")
+	for i, w := range words[1:] {
+		words[i+1] = strings.ToUpper(w[:1]) + w[1:]
+	}
+	return strings.Join(words, "")
 }
 
 // configuration is what a layer may say: the keys of opencode.json, those of
