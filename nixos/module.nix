@@ -151,7 +151,7 @@ in
         })
         enabled
       ++ [{
-        assertion = declareAccounts || config.system.etc.overlay.mutable or true || !(config.system.etc.overlay.enable or false);
+        assertion = declareAccounts || !(config.system.etc.overlay.enable or false) || config.system.etc.overlay.mutable or true;
         message = "services.opencode: /etc cannot be changed, so opencoded cannot make accounts (set users.mutableUsers = false, which declares them)";
       }];
 

@@ -31,14 +31,18 @@ let
     hasPrefix = p: s: substring 0 (stringLength p) s == p;
     hasSuffix = p: s: let n = stringLength s - stringLength p; in n >= 0 && substring n (stringLength p) s == p;
     removePrefix = p: s: if self.hasPrefix p s then substring (stringLength p) (-1) s else s;
+    removeSuffix = x: s: if self.hasSuffix x s then substring 0 (stringLength s - stringLength x) s else s;
+    concatMapStrings = f: l: concatStringsSep "" (map f l);
     splitString = separator: s: filter isString (split (replaceStrings [ "." ] [ "[.]" ] separator) s);
     escapeShellArg = s: "'${replaceStrings [ "'" ] [ "'\\''" ] (toString s)}'";
     importJSON = file: fromJSON (readFile file);
     isDerivation = v: v.type or null == "derivation";
     getBin = p: p.bin or p;
     getExe = p: "${self.getBin p}/bin/${p.meta.mainProgram or p.pname or p.name}";
+    getExe' = p: name: "${self.getBin p}/bin/${name}";
     generators.toPretty = { }: toJSON;
     sourceByRegex = source: _: source;
+    platforms.linux = [ "x86_64-linux" "aarch64-linux" ];
 
     # --- options and properties
     literalExpression = text: { _type = "literalExpression"; inherit text; };
