@@ -52,7 +52,7 @@ let
     bash coreutils curl diffutils findutils gawk git gnugrep gnused gnutar gzip less openssh patch procps ripgrep which xz
   ];
   directories = map (p: if lib.isDerivation p then "${lib.getBin p}/bin" else p);
-  searchPath = own: directories (own ++ tools);
+  searchPath = own: lib.unique (directories (own ++ tools));
   # An instance has a root of its own, in which the store and /etc are visible. The system's profile is not, and
   # profiles of shells look there. A link of an older generation leads to the store all the same.
   visible = [ "-/run/current-system" ];

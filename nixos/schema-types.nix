@@ -161,7 +161,7 @@ let
     in
     if v == null then null
     else if s ? x-references then strip v
-    else if s ? properties && isAttrs v then known // strip (removeAttrs v names)
+    else if s ? properties && isAttrs v then known // lib.optionalAttrs (s.additionalProperties or true != false) (strip (removeAttrs v names))
     else strip v;
 
   outermost = { references = false; seen = [ ]; };

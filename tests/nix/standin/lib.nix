@@ -123,7 +123,6 @@ let
         check = v: a.check v || b.check v;
         merge = loc: defs: if all (d: a.check d.value) defs then a.merge loc defs else if all (d: b.check d.value) defs then b.merge loc defs
           else throw "The option `${self.showOption loc}' has conflicting definitions of different types";
-        getSubOptions = at: a.getSubOptions at // b.getSubOptions at;
       };
       oneOf = ts: foldl' types.either (head ts) (tail ts);
       nullOr = t: mkOptionType {
