@@ -352,7 +352,9 @@ func TestCheckedWhileBuilt(t *testing.T) {
 	for _, c := range []struct{ name, settings, want string }{
 		{"reach without a password", `auth = false; listen.address = "0.0.0.0";`, "instances.web.auth: a server on 0.0.0.0 without a password"},
 		{"an owned variable", `environment.HOME = "/x";`, "instances.web.environment.HOME: opencoded owns this variable"},
-		{"an agent of no kind", `agents.x = ./nix_test.go;`, "x"},
+		{"an agent that is not there", `agents.x = "${builtins.storeDir}/absent.md";`, "cannot read agent"},
+		{"a colon too many", `networkIsolation.outboundAllowCidrs = [ "10.0.0.0/33" ];`, "instances.web.network_isolation.outbound_allow_cidrs"},
+		{"a rule for another tool", `config.permission.bash."rm -rf" = "deny"; config.mcp.x = { type = "local"; };`, "mcp.x"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

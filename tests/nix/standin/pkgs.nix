@@ -13,7 +13,7 @@ let
       }) // { inherit meta; } // passthru;
 
   # A program of this host, as a package has it.
-  host = name: { type = "derivation"; inherit name; outPath = "/usr"; meta.mainProgram = name; };
+  host = name: { type = "derivation"; inherit name; outPath = "/usr"; drvPath = "/usr"; meta.mainProgram = name; };
   program = name: path: script name { meta.mainProgram = name; } "mkdir -p $out/bin; cp ${path} $out/bin/${name}";
 
   nixos = configuration: lib.evalModules { modules = [ ./nixos.nix configuration ]; specialArgs = { inherit pkgs; }; };
