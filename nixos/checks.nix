@@ -19,10 +19,9 @@ let
     agents.reviewer = { description = "Reviews"; mode = "subagent"; instructions = "Review what you are given."; };
     skills.deploying = { description = "How to deploy"; instructions = "Run make deploy."; };
     mcp.servers.tools = { command = "/bin/tools"; args = [ "--stdio" ]; };
-    plugin = [ "opencode-plugin-x" ];
     theme = "catppuccin";
   };
-  mine.opencode = { share = lib.mkForce "manual"; instructions = [ "/etc/mine.md" ]; };
+  mine.opencode = { share = lib.mkForce "manual"; instructions = [ "/etc/mine.md" ]; plugin = [ "opencode-plugin-x" ]; };
   machine = pkgs.nixos {
     imports = [ ./module.nix ];
     system.stateVersion = lib.trivial.release or "25.11";
@@ -60,6 +59,7 @@ in
     expect ${built} '.instructions | sort == ["/etc/house-rules.md", "/etc/mine.md"]'
     expect ${built} '.permission.bash | keys_unsorted == ["*", "git log *"]'
     expect ${built} '.mcp.tools.command == ["/bin/tools", "--stdio"]'
+    expect ${built} '.plugin == ["opencode-plugin-x"]'
     expect ${built} '[.. | nulls] == []'
     expect ${built} '.agent.reviewer.prompt == "Review what you are given."'
     test -e ${built.directory}/skills/deploying/SKILL.md
@@ -71,7 +71,6 @@ in
       export HOME=$(mktemp -d) OPENCODE_DISABLE_MODELS_FETCH=1
       mkdir -p $HOME/.config $HOME/project
       cp -rL ${(mkOpenCodeConfig modules).directory} $HOME/.config/opencode
-      chmod -R u+w $HOME/.config
       cd $HOME/project
       opencode debug config > ../resolved
       jq -S 'keys - ["$schema"]' $HOME/.config/opencode/opencode.json > ../wanted

@@ -135,7 +135,15 @@ let
       "review/docs" = reviewer "docs" "Checks that documentation, messages and comments say what the code does" 0.4;
       "explore/codebase" = explorer "codebase" "Finds out where and how this code base does something";
       "explore/dependencies" = explorer "dependencies" "Finds out what the project depends on, in which versions, and what a library really does";
-      "explore/history" = explorer "history" "Finds out since when, by which change and why something is as it is" // { permission.bash = reading; };
+      "explore/history" = explorer "history" "Finds out since when, by which change and why something is as it is" // {
+        permission.bash = [
+          { "*" = "deny"; }
+          { "git log*" = "allow"; }
+          { "git show*" = "allow"; }
+          { "git blame *" = "allow"; }
+          { "git diff*" = "allow"; }
+        ];
+      };
       # opencode's own agents would be a way around the rules above.
       build.disable = true;
       plan.disable = true;
