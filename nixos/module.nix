@@ -175,7 +175,7 @@ in
       # getent, systemd-sysusers, journalctl, userdel
       path = [ pkgs.getent config.systemd.package pkgs.shadow ];
       # A changed inventory is read again; the switch waits for the outcome and tells it.
-      reloadTriggers = [ checked ];
+      reloadTriggers = [ "${checked}" ];
       # Another opencoded is started at once, and restarts no instance.
       stopIfChanged = false;
     };

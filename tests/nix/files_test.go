@@ -84,3 +84,21 @@ func TestVendorHash(t *testing.T) {
 		t.Errorf("vendorHash of nixos/package.nix is %s, the modules hash to %s: write that there", want, got)
 	}
 }
+
+// TestDocumentedNix: what the documentation shows is Nix.
+func TestDocumentedNix(t *testing.T) {
+	need(t)
+	for _, file := range []string{"docs/nixos.md", "README.md"} {
+		blocks := strings.Split(read(t, filepath.Join(place.root, file)), "\n```nix\n")
+		if len(blocks) < 2 {
+			t.Errorf("%s shows no Nix", file)
+		}
+		for _, block := range blocks[1:] {
+			code, _, _ := strings.Cut(block, "\n```")
+			// What the reader's own flake has in scope.
+			if out, err := nix("nix-instantiate", "--parse", "--expr", "{ pkgs, opencoded }:\n"+code).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s\n%s", file, err, out, code)
+			}
+		}
+	}
+}
