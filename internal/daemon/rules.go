@@ -26,6 +26,7 @@ type ruleKeeper struct {
 	accounts chan struct{}
 	state    *state
 	metrics  *metrics
+	cutOff   bool // isolated instances wait for a restoration
 	retry    *time.Timer
 	wait     time.Duration // until the next attempt, after failures
 	failed   error
@@ -51,14 +52,14 @@ func (k *ruleKeeper) keep(ctx context.Context, watcher *netpolicy.Watcher, resto
 			if !open {
 				return
 			}
-			by, ours := touches(e)
+			by, ours := k.touches(ctx, e)
 			for pending := true; pending; { // one restoration serves them all
 				select {
 				case more, open := <-events:
 					if !open {
 						return
 					}
-					also, touched := touches(more)
+					also, touched := k.touches(ctx, more)
 					ours = ours || touched
 					if by == "" {
 						by = also
@@ -105,24 +106,34 @@ func ruleEvents(ctx context.Context, log *zap.Logger, w *netpolicy.Watcher) <-ch
 	return out
 }
 
-// touches reports whether somebody else changed a table of opencoded's, and who.
-func touches(e netpolicy.Event) (by string, ours bool) {
+// touches reports whether somebody else changed a table of opencoded's, and who. At the first sign of it isolated
+// instances are cut off; the whole event, which follows, asks for their policies.
+func (k *ruleKeeper) touches(ctx context.Context, e netpolicy.Event) (by string, ours bool) {
+	if e.Begun {
+		cut, err := k.rules.CutOff(ctx)
+		if err != nil && ctx.Err() == nil {
+			k.log.Error("cannot cut off isolated instances", zap.Error(err))
+		}
+		k.cutOff = k.cutOff || cut
+		return "", false
+	}
 	if e.Lost {
 		return "", true
 	}
 	if int(e.PID) == os.Getpid() {
-		return "", false
+		return "", k.cutOff
 	}
-	ours = slices.ContainsFunc(e.Tables, func(name string) bool {
+	by = fmt.Sprintf("%s (pid %d)", e.Process, e.PID)
+	if slices.ContainsFunc(e.Tables, func(name string) bool {
 		return strings.HasPrefix(name, "opencode-") || strings.HasPrefix(name, "opencoded-")
-	})
-	if !ours {
-		return "", false
+	}) {
+		return by, true
 	}
-	return fmt.Sprintf("%s (pid %d)", e.Process, e.PID), true
+	return "", k.cutOff
 }
 
 func (k *ruleKeeper) restore(ctx context.Context, by string) {
+	k.cutOff = false
 	changes, err := k.rules.Restore(ctx)
 	for _, c := range changes {
 		if c.Err != nil {

@@ -120,7 +120,7 @@ func (k *RuleKeeper) Restore(ctx context.Context) ([]netpolicy.Change, error) {
 	if err := k.read(); err != nil {
 		return nil, err
 	}
-	_, cutErr := k.kernel.CutOff(ctx, k.rules.Without(k.gone))
+	_, cutErr := k.cutOff(ctx)
 	if k.gone, err = abandoned(ctx, k.rules.Policies); err != nil {
 		return nil, errors.Join(cutErr, err)
 	}
@@ -131,6 +131,24 @@ func (k *RuleKeeper) Restore(ctx context.Context) ([]netpolicy.Change, error) {
 		changes, err = append(changes, removed...), errors.Join(err, removeErr)
 	}
 	return changes, errors.Join(cutErr, err)
+}
+
+// CutOff is the beginning of Restore: where a table is missing, it drops what isolated instances send, and says so. What
+// is cut off stays so until Restore.
+func (k *RuleKeeper) CutOff(ctx context.Context) (bool, error) {
+	unlock, err := lockRules(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if err := k.read(); err != nil {
+		return false, err
+	}
+	return k.cutOff(ctx)
+}
+
+func (k *RuleKeeper) cutOff(ctx context.Context) (bool, error) {
+	return k.kernel.CutOff(ctx, k.rules.Without(k.gone))
 }
 
 // remove deletes the tables that nothing needs without the policies that are gone.

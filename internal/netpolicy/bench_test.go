@@ -75,12 +75,14 @@ func BenchmarkRestore(b *testing.B) {
 	l, f := newLoaded(b), figures{}
 	for b.Loop() {
 		l.flush()
+		w := l.watch() // who listens makes each change dearer, whoever makes it
 		nft := l.nftFile()
+		w.Close()
 		l.ensure(l.tables...)
-		w := l.watch()
+		w = l.watch()
 		l.flush()
 		began := time.Now()
-		l.next(w)
+		l.sign(w)
 		if _, err := l.kernel.CutOff(b.Context(), l.rules); err != nil {
 			b.Fatal(err)
 		}

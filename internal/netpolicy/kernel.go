@@ -79,3 +79,18 @@ func (k *Kernel) steadyOnce(ctx context.Context, read func(*socket) error) (stea
 	}
 	return true, readErr
 }
+
+// beside runs f beside the caller, who asks for the result when it is needed.
+func beside[T any](f func() (T, error)) func() (T, error) {
+	var value T
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		value, err = f()
+	}()
+	return func() (T, error) {
+		<-done
+		return value, err
+	}
+}

@@ -54,8 +54,9 @@ func (k *Kernel) CutOff(ctx context.Context, r Rules) (bool, error) {
 // Restore makes the kernel hold the tables of the rules. Where one is missing, every isolated instance is cut off
 // first. It returns what it changed, besides.
 func (k *Kernel) Restore(ctx context.Context, r Rules) ([]Change, error) {
+	compiled := beside(r.Tables)
 	locked, lockErr := k.CutOff(ctx, r) // should it fail, the policies are tried all the same
-	tables, err := r.Tables()
+	tables, err := compiled()
 	if err != nil {
 		return nil, errors.Join(lockErr, err)
 	}

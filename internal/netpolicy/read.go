@@ -102,55 +102,79 @@ func isMarker(s Set) bool {
 
 // read gives the tables of these names that exist, or without names those that carry the marker.
 func (k *Kernel) read(ctx context.Context, names ...string) (tables map[string]Table, err error) {
-	err = k.steady(ctx, func(s *socket) error {
-		tables, err = s.tables(names)
+	err = k.steady(ctx, func(s *socket) (err error) {
+		tables, err = k.tables(ctx, s, names)
 		return err
 	})
 	return tables, err
 }
 
-func (s *socket) tables(names []string) (map[string]Table, error) {
+// tables reads rules on a socket of their own, beside the rest: either half takes as long.
+func (k *Kernel) tables(ctx context.Context, s *socket, names []string) (map[string]Table, error) {
+	found, err := s.existing(names)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	there := tableNames(found)
+	chains := beside(func() (map[string][]Chain, error) {
+		s, err := k.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer s.close()
+		return s.chains(there)
+	})
+	for n := range found {
+		if err = s.fill(&found[n]); err != nil {
+			break
+		}
+	}
+	of, chainsErr := chains()
+	if err := errors.Join(err, chainsErr); err != nil {
+		return nil, err
+	}
+	out := make(map[string]Table, len(found))
+	for _, t := range found {
+		t.Chains = of[t.Name]
+		out[t.Name] = t
+	}
+	return out, nil
+}
+
+// existing are the tables of these names, or without names those that carry the marker, without what is in them.
+func (s *socket) existing(names []string) (found []Table, err error) {
 	if len(names) == 0 {
-		var err error
 		if names, err = s.marked(); err != nil {
 			return nil, err
 		}
 	}
-	out := make(map[string]Table, len(names))
 	for _, name := range names {
-		switch t, err := s.table(name); {
+		switch t, err := s.tableFlags(name); {
 		case errors.Is(err, unix.ENOENT):
 		case err != nil:
 			return nil, err
 		default:
-			out[name] = t
+			found = append(found, t)
 		}
 	}
-	if len(out) == 0 {
-		return nil, nil
-	}
-	return out, s.addChains(out)
+	return found, nil
 }
 
-// table reads a table without its chains. The error is ENOENT when it does not exist.
-func (s *socket) table(name string) (Table, error) {
-	t, err := s.tableFlags(name)
+// fill reads what is in a table, except for its chains.
+func (s *socket) fill(t *Table) error {
+	sets, err := s.dump(unix.NFT_MSG_GETSET, inTable(t.Name)...)
 	if err != nil {
-		return t, err
+		return err
 	}
-	sets, err := s.dump(unix.NFT_MSG_GETSET, inTable(name)...)
-	if err != nil {
-		return t, err
+	if err := s.addSets(t, sets); err != nil {
+		return err
 	}
-	if err := s.addSets(&t, sets); err != nil {
-		return t, err
-	}
-	counters, err := s.counters(name)
+	counters, err := s.counters(t.Name)
 	for _, c := range counters {
 		t.Counters = append(t.Counters, c.name)
 	}
 	slices.Sort(t.Counters)
-	return t, err
+	return err
 }
 
 // tableFlags reads a table without what is in it. The error is ENOENT when it does not exist.
@@ -289,36 +313,34 @@ func (s *socket) counters(table string) ([]kernelCounter, error) {
 	return out, err
 }
 
-// addChains reads the chains of the tables, with their rules.
-func (s *socket) addChains(tables map[string]Table) error {
-	chains, err := s.dump(unix.NFT_MSG_GETCHAIN) // the kernel gives those of all tables, whatever is asked for
+// chains of the tables, with their rules, by the table's name.
+func (s *socket) chains(tables []string) (map[string][]Chain, error) {
+	answers, err := s.dump(unix.NFT_MSG_GETCHAIN) // the kernel gives those of all tables, whatever is asked for
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, b := range chains {
+	of := map[string][]Chain{}
+	for _, b := range answers {
 		c := decodeChain(b)
-		if t, wanted := tables[c.table]; wanted {
-			t.Chains = append(t.Chains, c.Chain)
-			tables[c.table] = t
-		}
+		of[c.table] = append(of[c.table], c.Chain)
 	}
 	d := decoder{}
-	for name, t := range tables {
-		rules, err := s.dump(unix.NFT_MSG_GETRULE, inTable(name)...)
-		if err != nil {
-			return err
-		}
-		index := map[string]int{}
-		for n, c := range t.Chains {
+	for _, table := range tables {
+		chains, index := of[table], map[string]int{}
+		for n, c := range chains {
 			index[c.Name] = n
+		}
+		rules, err := s.dump(unix.NFT_MSG_GETRULE, inTable(table)...)
+		if err != nil {
+			return nil, err
 		}
 		for _, b := range rules {
 			if n, found := index[attrText(nested(b, unix.NFTA_RULE_CHAIN))]; found {
-				t.Chains[n].Rules = append(t.Chains[n].Rules, d.rule(b))
+				chains[n].Rules = append(chains[n].Rules, d.rule(b))
 			}
 		}
 	}
-	return nil
+	return of, nil
 }
 
 type kernelChain struct {

@@ -10,8 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Event is one transaction that somebody committed.
+// Event is one transaction that somebody committed, or its first sign.
 type Event struct {
+	// Begun says that a transaction that deletes something is in force, and that what it did and who made it is still to
+	// be read: a flush of 1,000 policies is told in 10,000 messages. Nothing else is set; the whole event follows.
+	Begun bool
 	// Tables are those of family inet that it touched, in the order of its first changes. Nil with Lost.
 	Tables []string
 	// PID and Process are who committed it.
@@ -23,7 +26,11 @@ type Event struct {
 
 // Watcher receives the changes of all rules in the namespace, whoever makes them.
 type Watcher struct {
-	socket *socket
+	socket  *socket
+	unread  []message // received with what has been reported already
+	current Event     // as far as it has been read
+	seen    map[string]bool
+	begun   bool // reported
 }
 
 // Watch begins to receive; what was committed before is not reported. The caller closes the watcher.
@@ -38,7 +45,7 @@ func (k *Kernel) Watch() (*Watcher, error) {
 			return nil, explain("watch nftables", err)
 		}
 	}
-	return &Watcher{s}, nil
+	return &Watcher{socket: s, seen: map[string]bool{}}, nil
 }
 
 // Close ends a Next that waits.
@@ -48,30 +55,57 @@ func (w *Watcher) Close() error { return w.socket.close() }
 func (w *Watcher) Next(ctx context.Context) (Event, error) {
 	stop := context.AfterFunc(ctx, func() { w.socket.close() })
 	defer stop()
-	var e Event
-	seen := map[string]bool{}
 	for {
+		for len(w.unread) > 0 {
+			m := w.unread[0]
+			w.unread = w.unread[1:]
+			if w.add(m) {
+				return w.take(), nil
+			}
+			if deletes(m) && !w.begun {
+				w.begun = true
+				return Event{Begun: true}, nil
+			}
+		}
 		messages, err := w.socket.receive()
 		switch {
 		case ctx.Err() != nil:
 			return Event{}, ctx.Err()
 		case errors.Is(err, unix.ENOBUFS):
+			w.take()
 			return Event{Lost: true}, nil
 		case errors.Is(err, os.ErrClosed):
 			return Event{}, os.ErrClosed
 		case err != nil:
 			return Event{}, fmt.Errorf("cannot receive the changes of nftables: %w", err)
 		}
-		for _, m := range messages {
-			if e.add(m, seen) {
-				return e, nil
-			}
-		}
+		w.unread = messages
 	}
 }
 
+// take is what has been read, and begins anew.
+func (w *Watcher) take() Event {
+	e := w.current
+	w.current, w.begun = Event{}, false
+	clear(w.seen)
+	return e
+}
+
+// deletes reports whether the message says that something is gone from a table of family inet.
+func deletes(m message) bool {
+	if m.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.data) == 0 || m.data[0] != unix.NFPROTO_INET {
+		return false
+	}
+	switch m.Type & 0xff {
+	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_DELSET:
+		return true
+	}
+	return false
+}
+
 // add reads one message of a transaction; the last one names the generation that it made.
-func (e *Event) add(m message, seen map[string]bool) (done bool) {
+func (w *Watcher) add(m message) (done bool) {
+	e := &w.current
 	if m.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.data) == 0 {
 		return false
 	}
@@ -91,8 +125,8 @@ func (e *Event) add(m message, seen map[string]bool) (done bool) {
 	}
 	// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE and NFTA_OBJ_TABLE
 	// are all attribute 1.
-	if name := attrText(nested(m.attributes(), unix.NFTA_TABLE_NAME)); name != "" && !seen[name] {
-		seen[name] = true
+	if name := attrText(nested(m.attributes(), unix.NFTA_TABLE_NAME)); name != "" && !w.seen[name] {
+		w.seen[name] = true
 		e.Tables = append(e.Tables, name)
 	}
 	return false

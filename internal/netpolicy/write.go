@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,10 +43,11 @@ func (k *Kernel) Ensure(ctx context.Context, tables ...Table) ([]Change, error) 
 		if err != nil {
 			return changes, explain("read tables", err)
 		}
-		var differ []Table
+		var writes []pending
 		for _, want := range tables {
 			diff := missingTable(want)
-			if h, found := have[want.Name]; found {
+			h, found := have[want.Name]
+			if found {
 				diff = Diff(want, h)
 			}
 			if diff == "" {
@@ -54,20 +56,22 @@ func (k *Kernel) Ensure(ctx context.Context, tables ...Table) ([]Change, error) 
 				}
 				continue
 			}
-			n, again := index[want.Name]
-			if !again {
-				n, index[want.Name] = len(changes), len(changes)
+			if _, again := index[want.Name]; !again {
+				index[want.Name] = len(changes)
 				changes = append(changes, Change{Table: want.Name, Diff: diff})
 			}
-			h, found := have[want.Name]
-			err := k.write(ctx, h, found, want, attempt >= attempts/2)
+			writes = append(writes, pending{want, diff, prepare(h, found, want, attempt >= attempts/2)})
+		}
+		var differ []Table
+		for _, w := range writes {
+			err := w.write(ctx, k)
 			if err == nil || retriable(err) {
-				differ = append(differ, want)
+				differ = append(differ, w.want)
 			}
 			if err == nil {
-				err = fmt.Errorf("the kernel took it but holds something else:\n%s", diff)
+				err = fmt.Errorf("the kernel took it but holds something else:\n%s", w.diff)
 			}
-			changes[n].Err = explain("write table inet "+want.Name, err)
+			changes[index[w.want.Name]].Err = explain("write table inet "+w.want.Name, err)
 		}
 		if tables = differ; len(tables) == 0 {
 			break
@@ -135,12 +139,22 @@ func (k *Kernel) Delete(ctx context.Context, names ...string) error {
 }
 
 func (k *Kernel) delete(ctx context.Context, name string) error {
-	tables, err := k.read(ctx, name)
-	t, found := tables[name]
-	if err != nil || !found {
+	there, ours := true, false
+	err := k.steady(ctx, func(s *socket) error {
+		_, err := s.tableFlags(name)
+		if there = !errors.Is(err, unix.ENOENT); err != nil {
+			return err
+		}
+		names, err := s.marked()
+		ours = slices.Contains(names, name)
 		return err
-	}
-	if !t.marked() {
+	})
+	switch {
+	case !there:
+		return nil
+	case err != nil:
+		return err
+	case !ours:
 		return foreign(name)
 	}
 	tx := newTransaction(name)
@@ -165,26 +179,39 @@ func (k *Kernel) Diff(ctx context.Context, want Table) (string, error) {
 
 func missingTable(want Table) string { return fmt.Sprintf("table inet %s missing", want.Name) }
 
-// write sends one batch; a table that somebody sent to sleep is woken first.
-func (k *Kernel) write(ctx context.Context, have Table, found bool, want Table, fresh bool) error {
-	if !found {
-		return replacement(nil, want, false).commit(ctx, k)
+// pending is a table that has to be written.
+type pending struct {
+	want  Table
+	diff  string
+	write func(context.Context, *Kernel) error
+}
+
+// prepare begins to encode what makes a table as it is wanted, and returns what sends it; a table that somebody sent to
+// sleep is woken first.
+func prepare(have Table, found bool, want Table, fresh bool) func(context.Context, *Kernel) error {
+	if found && !have.marked() {
+		return func(context.Context, *Kernel) error { return foreign(want.Name) }
 	}
-	if !have.marked() {
-		return foreign(want.Name)
+	var old *Table
+	if found {
+		old = &have
 	}
-	if have.Flags != "" {
+	tx := replacement(old, want, fresh)
+	if tx.err != nil && found { // a hand-made element that cannot be named to delete it
+		tx = replacement(old, want, true)
+	}
+	send := tx.prepare()
+	if have.Flags == "" {
+		return send
+	}
+	return func(ctx context.Context, k *Kernel) error {
 		tx := newTransaction(want.Name)
 		tx.wakeTable()
 		if err := tx.commit(ctx, k); err != nil {
 			return err
 		}
+		return send(ctx, k)
 	}
-	tx := replacement(&have, want, fresh)
-	if tx.err != nil { // a hand-made element that cannot be named to delete it
-		tx = replacement(&have, want, true)
-	}
-	return tx.commit(ctx, k)
 }
 
 // retriable reports whether a batch failed because it was made for a table that somebody else has changed since.
