@@ -40,7 +40,7 @@ rec {
   '' + lib.concatMapStrings
     (name: ''
       machine.succeed(
-          "OPENCODED_MACHINE=1 REQUIRE=all OPENCODED_MACHINE_HOST='unit_dir = \"/run/systemd/system\"' "
+          "PATH=/usr/local/bin:$PATH OPENCODED_MACHINE=1 REQUIRE=all OPENCODED_MACHINE_HOST='unit_dir = \"/run/systemd/system\"' "
           "${lib.getExe' pkgs.opencoded.scenarios "opencoded-scenarios"} -test.v -test.run '^TestScenarios$/^${name}$' >&2"
       )
     '')

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -48,13 +47,17 @@ func TestSchemaAdmitsWhatIsRead(t *testing.T) {
 	if err := schema.New("instances.toml", text).Valid(); err != nil {
 		t.Fatal(err)
 	}
-	s := schema.New("instances.toml", withoutConfiguration(t, text))
 	accepted, refused := map[string]int{}, map[string]int{}
-	for _, key := range keys(t, text, instanceDef) {
+	for key, own := range keys(t, text, instanceDef) {
+		// By itself: the library prepares all of a schema for each check.
+		fragment, err := json.Marshal(node{"type": "object", "properties": node{"value": own}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := schema.New("instances.toml", fragment)
 		for _, value := range values {
-			toml := "version = 1\n[defaults]\n" + key + " = " + value + "\n"
-			_, problems := instance.Parse("instances.toml", []byte(toml))
-			table, bad := document.ParseTOML("instances.toml", []byte(toml))
+			_, problems := instance.Parse("instances.toml", []byte("version = 1\n[defaults]\n"+key+" = "+value+"\n"))
+			table, bad := document.ParseTOML("instances.toml", []byte("value = "+value+"\n"))
 			if len(bad) > 0 {
 				t.Fatal(bad)
 			}
@@ -80,41 +83,22 @@ func TestSchemaAdmitsWhatIsRead(t *testing.T) {
 	}
 }
 
-// withoutConfiguration leaves opencode's keys out, which take the library long and
-// are not asked for.
-func withoutConfiguration(t *testing.T, text []byte) []byte {
+// keys are the schemas of all keys of a definition by their dotted names, but of
+// config, which is opencode's.
+func keys(t *testing.T, text []byte, def string) map[string]node {
 	t.Helper()
-	var root node
-	if err := json.Unmarshal(text, &root); err != nil {
-		t.Fatal(err)
-	}
-	defs := root["$defs"].(node)
-	delete(defs[instanceDef].(node)["properties"].(node), "config")
-	root["$defs"] = node{hostDef: defs[hostDef], instanceDef: defs[instanceDef]}
-	text, err := json.Marshal(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-// keys are the dotted names of all keys of a definition, but config, which is
-// opencode's, and those without a type of their own.
-func keys(t *testing.T, text []byte, def string) []string {
 	var root struct {
 		Defs map[string]node `json:"$defs"`
 	}
 	if err := json.Unmarshal(text, &root); err != nil {
 		t.Fatal(err)
 	}
-	var out []string
+	out := map[string]node{}
 	var below func(prefix string, n node)
 	below = func(prefix string, n node) {
 		properties, isTable := n["properties"].(node)
 		if !isTable || prefix == "unit." {
-			if name := strings.TrimSuffix(prefix, "."); name != "config" {
-				out = append(out, name)
-			}
+			out[strings.TrimSuffix(prefix, ".")] = n
 			return
 		}
 		for key, v := range properties {
@@ -122,7 +106,7 @@ func keys(t *testing.T, text []byte, def string) []string {
 		}
 	}
 	below("", root.Defs[def])
-	slices.Sort(out)
+	delete(out, "config")
 	return out
 }
 
