@@ -77,7 +77,7 @@ in
       jq -S keys ../resolved > ../got
       jq -e --slurpfile got ../got '. - $got[0] == []' ../wanted
     '')
-    ([ [ ] [ team ] ] ++ map (path: [ path ]) (builtins.attrValues examples)));
+    ([ [ team ] ] ++ map (path: [ path ]) (builtins.attrValues examples)));
 
   overlay-mkOpenCodeConfig = check "overlay-mkOpenCodeConfig" [ ] ''
     expect ${pkgs.lib.opencode.mkOpenCodeConfig [ { opencode.username = "overlay"; } ]} '.username == "overlay"'

@@ -399,7 +399,7 @@ func TestOptionsAreDocumented(t *testing.T) {
 		Visible     any
 	}
 	names := map[string]bool{}
-	for _, o := range evaluate[[]option](t, `map (o: { inherit (o) name visible; description = o.description or null; }) documented`) {
+	for _, o := range evaluate[[]option](t, `map (o: builtins.deepSeq [ (o.default or null) (o.example or null) o.type ] { inherit (o) name visible; description = o.description or null; }) documented`) {
 		names[o.Name] = true
 		if o.Description == nil || o.Description == "" {
 			t.Errorf("%s has no description", o.Name)
