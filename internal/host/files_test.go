@@ -193,6 +193,11 @@ func TestTrusted(t *testing.T) {
 		{"another group may write", func() error { os.Chown(file, 0, nobody); return os.Chmod(file, 0o664) }, "can be written by others"},
 		{"another's file", func() error { return os.Chown(file, nobody, 0) }, "not to root"},
 		{"a directory that others may write", func() error { return os.Chmod(filepath.Dir(file), 0o777|fs.ModeSticky) }, "can be written by others"},
+		{"a sticky directory to which another group may add", func() error {
+			os.Chown(filepath.Dir(file), 0, nobody)
+			return os.Chmod(filepath.Dir(file), 0o775|fs.ModeSticky)
+		}, ""},
+		{"a directory of another group's", func() error { os.Chown(filepath.Dir(file), 0, nobody); return os.Chmod(filepath.Dir(file), 0o775) }, "can be written by others"},
 		{"another's directory", func() error { return os.Chown(filepath.Dir(file), nobody, 0) }, "not to root"},
 		{"absent", func() error { return os.Remove(file) }, "no such file"},
 	} {

@@ -30,8 +30,10 @@ func trusted(path string) error {
 			if info.Mode().Type() == fs.ModeSymlink {
 				continue // its mode means nothing; where it leads is in resolved
 			}
-			// Group 0 is root's own.
-			if m := info.Mode().Perm(); m&0o002 != 0 || m&0o020 != 0 && st.Gid != 0 {
+			// Group 0 is root's own. In a sticky directory a group can add files and not replace root's, and each part of
+			// the path is root's: so is the store of Nix, 1775 root:nixbld.
+			sticky := info.IsDir() && info.Mode()&fs.ModeSticky != 0
+			if m := info.Mode().Perm(); m&0o002 != 0 || m&0o020 != 0 && st.Gid != 0 && !sticky {
 				return fmt.Errorf("%s can be written by others (%04o): chmod go-w %s", prefix, m, prefix)
 			}
 		}

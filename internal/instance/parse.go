@@ -76,9 +76,12 @@ func (p *parser) version(root *document.Table) {
 	}
 }
 
-// nameRule keeps the user name within 31 characters and the unit name free of
-// anything that systemd would escape.
-var nameRule = lazy.MustCompile(`^([a-z][a-z0-9-]{0,20}[a-z0-9]|[a-z])$`)
+// NamePattern is what the name of an instance looks like: it keeps the user name
+// within 31 characters and the unit name free of anything that systemd would
+// escape.
+const NamePattern = `^([a-z][a-z0-9-]{0,20}[a-z0-9]|[a-z])$`
+
+var nameRule = lazy.MustCompile(NamePattern)
 
 // ValidName reports whether an instance can have the name.
 func ValidName(name string) bool { return nameRule.MatchString(name) }

@@ -63,6 +63,7 @@ var rules = []struct {
 	{"internal/blocked", rule{pure: true, project: []string{"internal/destination", "internal/netpolicy"}}},
 	{"internal/plan", rule{pure: true, foreign: []string{diffs}, project: []string{
 		"internal/document", "internal/lazy", "internal/destination", "internal/instance", "internal/schema", "internal/config", "internal/sandbox", "internal/netpolicy"}}},
+	{"internal/nixoptions", rule{pure: true, project: []string{"internal/instance", "internal/schema"}}},
 	{"internal/confine", rule{foreign: []string{landlock, sys}}},
 	{"internal/quota", rule{foreign: []string{sys}}},
 	{"internal/host", rule{foreign: []string{systemd, dbus, sys}, project: []string{

@@ -18,6 +18,10 @@ import (
 // which it was copied by hand.
 const insideVariable = "OPENCODED_MACHINE"
 
+// HostVariable holds what every inventory of the machine has to say in its table [host], as TOML: where unit files go,
+// on a system whose /etc is read-only.
+const HostVariable = "OPENCODED_MACHINE_HOST"
+
 // reportInside is where the tiers that could not run inside are collected (package tier), for the caller's report.
 const reportInside = "/run/opencoded-tier-report"
 
@@ -89,7 +93,7 @@ func RunTest(t *testing.T, where Place, binary string) {
 		defer cancel()
 	}
 	out := &relay{t: t}
-	err := where.RunProgram(ctx, out, []string{insideVariable + "=1", "REQUIRE=" + os.Getenv("REQUIRE"), "TIER_REPORT=" + reportInside},
+	err := where.RunProgram(ctx, out, []string{insideVariable + "=1", "REQUIRE=" + os.Getenv("REQUIRE"), "TIER_REPORT=" + reportInside, HostVariable + "=" + os.Getenv(HostVariable)},
 		binary, "-test.run", exactly(t.Name()), "-test.v", "-test.timeout", timeout, fmt.Sprintf("-test.short=%t", testing.Short()))
 	out.flush()
 	passOnReport(t, where)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencoded/opencoded/tests/machine"
 )
 
 // Inventory is where commands look for it when none is named.
@@ -59,9 +61,14 @@ func Sh(t testing.TB, script string) string {
 	return Must(t, "/bin/bash", "-euc", script)
 }
 
-// Write writes a file with this mode, and the directories that lead to it.
+// Write writes a file with this mode, and the directories that lead to it. Where a
+// machine needs other settings of the host than the default ones (NixOS does), it
+// says them to each inventory.
 func Write(t testing.TB, path, text string, mode os.FileMode) {
 	t.Helper()
+	if settings := os.Getenv(machine.HostVariable); settings != "" && path == Inventory {
+		text += "\n[host]\n" + settings + "\n"
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}

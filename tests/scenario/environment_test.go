@@ -59,7 +59,7 @@ func nothingSecretShown(t *testing.T) {
 	}
 	everything := operator.Must(t, "opencoded", "plan", "--json") + operator.Must(t, "opencoded", "plan") + operator.Must(t, "opencoded", "status", "--json") +
 		operator.Sh(t, `ps axww -o args; systemctl show opencode-alpha opencode-alpha-setup; journalctl --no-pager -q;
-		cat /etc/systemd/system/opencode-*.service /var/lib/opencoded/egress.json; runuser -u nobody -- sh -c 'cat -s $(find / -xdev -name "opencode-*" -type f 2>/dev/null) 2>/dev/null || true'`)
+		systemctl cat 'opencode-*'; cat /var/lib/opencoded/egress.json; runuser -u nobody -- sh -c 'cat -s $(find / -xdev -name "opencode-*" -type f 2>/dev/null) 2>/dev/null || true'`)
 	operator.Lacks(t, "what others can see", everything, password)
 	operator.Lacks(t, "what others can see", everything, "planted secret")
 }

@@ -56,6 +56,7 @@ chmod 755 /var/lib/opencode/instance-state/beta
 rm /etc/sysusers.d/opencode-beta.conf
 rm /var/lib/opencode/instance-state/beta/.config/opencode/opencode.json
 systemctl disable -q opencode-beta
+systemctl disable -q --runtime opencode-beta
 nft delete table inet opencoded-guard`)
 	drift := strings.Join(operator.Status(t, "beta").Drift, "\n")
 	operator.Contains(t, "drift", drift, "change directory /var/lib/opencode/instance-state/beta")
@@ -75,9 +76,9 @@ nft delete table inet opencoded-guard`)
 func snapshot(t *testing.T) string {
 	t.Helper()
 	return operator.Sh(t, `
-find /var/lib/opencoded /etc/sysusers.d /etc/systemd/system -name 'opencode*' -printf '%p %U %G %m %l\n' | sort
+find /var/lib/opencoded /etc/sysusers.d /etc/systemd/system /run/systemd/system -name 'opencode*' -printf '%p %U %G %m %l\n' | sort
 find /var/lib/opencoded /etc/sysusers.d -type f -exec sha256sum {} + | sort
-find /etc/systemd/system -name 'opencode-*' -type f -exec sha256sum {} + | sort
+find /etc/systemd/system /run/systemd/system -name 'opencode-*' -type f -exec sha256sum {} + | sort
 getent passwd | grep opencode
 systemctl show -P MainPID -P InvocationID opencode-alpha opencode-beta`)
 }

@@ -1,0 +1,5 @@
+# Variables, secrets, and the configuration in its place.
+{ scenarioMachine, scenarios, ... }: {
+  nodes.machine = scenarioMachine;
+  testScript = scenarios [ "environment" ];
+}
