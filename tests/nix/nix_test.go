@@ -71,7 +71,7 @@ func run(m *testing.M) (int, error) {
 func nix(program string, args ...string) *exec.Cmd {
 	options := []string{
 		"--option", "sandbox", "false", "--option", "substitute", "false", "--option", "build-users-group", "",
-		// Links of the store's paths to each other cost time, and nobody keeps this store.
+		// Nobody keeps this store, so nothing of it has to reach the disk.
 		"--option", "fsync-metadata", "false",
 	}
 	c := exec.Command(program, append(options, args...)...)
